@@ -1,0 +1,47 @@
+"""mlops_core: declare the whole life of a model in YAML; plan, run and watch keep reality equal to it.
+
+Everything the command `mlops` does is a call here; plugin authors find here what they may import.
+Names are loaded when they are used, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlops_core.errors import MlopsError as MlopsError
+    from mlops_core.features import Encoder as Encoder
+    from mlops_core.features import ModelFile as ModelFile
+    from mlops_core.features import load_onnx as load_onnx
+    from mlops_core.features import read_split as read_split
+    from mlops_core.features import save_onnx as save_onnx
+    from mlops_core.features import target_values as target_values
+    from mlops_core.features import to_columns as to_columns
+    from mlops_core.features import write_json as write_json
+    from mlops_core.hookspecs import hookimpl as hookimpl
+    from mlops_core.metrics import METRICS as METRICS
+    from mlops_core.metrics import score as score
+
+_HOME = {
+    "mlops_core.errors": ("MlopsError",),
+    "mlops_core.features": (
+        "Encoder", "ModelFile", "load_onnx", "read_split", "save_onnx", "target_values", "to_columns", "write_json",
+    ),
+    "mlops_core.hookspecs": ("hookimpl",),
+    "mlops_core.metrics": ("METRICS", "score"),
+}  # fmt: skip
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'mlops_core' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_WHERE]

@@ -1,0 +1,440 @@
+"""The records that pass from room to room: frozen, JSON-able, standard library only.
+
+`plain(record)` gives a record as plain data (str, int, float, bool, None, list, dict) and
+`restore(cls, data)` gives it back, so that a record can be stored, sent and compared as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+record = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+field = dataclasses.field
+
+Kind = Literal["data", "trainer", "tuner", "deployer", "monitor", "observer", "exporter"]
+KINDS: tuple[Kind, ...] = ("data", "trainer", "tuner", "deployer", "monitor", "observer", "exporter")
+Task = Literal["binary", "multiclass", "regression"]
+Mode = Literal["max", "min"]
+Role = Literal["feature", "target", "id", "time", "group", "protected", "pii", "weight", "ignore"]
+ROLES: tuple[Role, ...] = typing.get_args(Role)
+ColumnKind = Literal["number", "category", "boolean", "time", "array", "text"]
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+# Columns: what a predictor takes and gives. One array per column, rows on the first axis. A missing
+# number is NaN, a missing category or text None in an object array; an array column is n x shape.
+Columns = Mapping[str, Any]
+Predict = Callable[[Columns], Columns]
+# A table is anything that exports the Arrow C stream, or a polars LazyFrame (which streams).
+Table = Any
+Scores = Mapping[str, float]
+Params = Mapping[str, Any]
+
+
+@record
+class Choice:
+    """A plugin named in a declaration, with its options as plain data."""
+
+    plugin: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@record
+class Artifact:
+    """A file or folder that the object store holds.
+
+    `address` is its place in a DVC cache (md5 of the file, or md5 of the listing + '.dir'); `sha256` is
+    what integrity rests on: of the file, or of the sorted lines 'sha256  relative/path' of a folder.
+    """
+
+    address: str
+    sha256: str
+    size: int
+    files: int
+
+
+@record
+class Column:
+    """One column of a data set or of a model's signature.
+
+    `kind` says how it is treated, `dtype` how it is stored (polars names, lower case: int64, float32,
+    string, boolean, date, datetime, array). `shape` is the shape of one cell of an array column.
+    `categories` are the known values of a category, most frequent first where they were counted.
+    """
+
+    name: str
+    kind: ColumnKind
+    dtype: str
+    roles: tuple[Role, ...] = ("feature",)
+    nullable: bool = True
+    categories: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+
+
+@record
+class Dataset:
+    """A validated, split and frozen table: `path` holds train.parquet, validation.parquet, test.parquet.
+
+    `rows` counts per split; `rejected` counts rows sent to quarantine; `classes` are the target's values
+    as strings in the order of the probability columns (for binary, the second is the positive one).
+    `source` tells where it came from (plugin, options, fingerprint).
+    """
+
+    name: str
+    artifact: Artifact
+    path: Path
+    columns: tuple[Column, ...]
+    rows: Mapping[str, int]
+    task: Task
+    target: str
+    classes: tuple[str, ...] = ()
+    rejected: int = 0
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        return self.artifact.sha256
+
+    def split(self, name: SplitName) -> Path:
+        """The Parquet file of one split."""
+        return self.path / f"{name}.parquet"
+
+    def having(self, role: Role) -> tuple[Column, ...]:
+        """The columns that have `role`, in table order."""
+        return tuple(c for c in self.columns if role in c.roles)
+
+
+@record
+class Signature:
+    """What a model takes and gives: validated at every request."""
+
+    inputs: tuple[Column, ...]
+    task: Task
+    target: str
+    classes: tuple[str, ...] = ()
+
+
+@record
+class Job:
+    """What a trainer is told beside its data.
+
+    Leaves its model in `out` (an empty folder); keeps checkpoints in `scratch`, which comes again with the
+    same content when a killed job is resumed. Calls `report(step, scores)` after each epoch or round, with
+    validation scores that include `metric`; `report` may raise `Pruned`, which must pass through.
+    """
+
+    out: Path
+    scratch: Path
+    project: Path
+    seed: int
+    metric: str
+    mode: Mode
+    report: Callable[[int, Scores], None]
+    trust: tuple[str, ...] = ()
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+class Pruned(Exception):
+    """A tuner ended this trial early: no failure; let it pass."""
+
+
+@record
+class Distribution:
+    """One dimension of a search space, engine-neutral.
+
+    kind: choice(values), grid(values), uniform(low, high), loguniform(low, high), randint(low, high) with
+    high excluded, quniform(low, high, step). `args` holds the arguments in that order.
+    """
+
+    kind: Literal["choice", "grid", "uniform", "loguniform", "randint", "quniform"]
+    args: tuple[Any, ...]
+
+
+Space = Mapping[str, Distribution]
+
+
+@record
+class Goal:
+    """What a search is for: the validation metric, its direction, and the seed."""
+
+    metric: str
+    mode: Mode
+    seed: int
+
+
+@record
+class Trial:
+    """One tried point: its parameters, best scores, state and seconds."""
+
+    number: int
+    params: Params
+    scores: Scores
+    state: Literal["done", "pruned", "failed"]
+    seconds: float
+    error: str = ""
+
+
+@record
+class Tuned:
+    """What a search leaves: the best parameters, their scores, and every trial."""
+
+    params: Params
+    scores: Scores
+    trials: tuple[Trial, ...] = ()
+
+
+@record
+class Model:
+    """A trained and sealed model: the bundle's artifact, and what made it."""
+
+    artifact: Artifact
+    path: Path
+    trainer: Choice
+    dataset: str
+    params: Params
+    scores: Scores
+
+    @property
+    def digest(self) -> str:
+        return self.artifact.sha256
+
+
+@record
+class Score:
+    """A metric on a split with its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    rows: int
+
+
+@record
+class Evaluation:
+    """Scores on the test split: overall, and per slice ('sex=female')."""
+
+    metrics: Mapping[str, Score]
+    slices: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    rows: int = 0
+
+
+@record
+class GateRule:
+    """One condition for promotion: a bound on a metric, absolute or against another alias."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+    versus: str = ""
+    slice: str = ""
+
+
+@record
+class Check:
+    """How one gate rule came out, in words and numbers."""
+
+    rule: GateRule
+    passed: bool
+    reason: str
+
+
+@record
+class ModelVersion:
+    """A numbered model with its lineage. `status` is accepted or rejected; `reasons` say why."""
+
+    name: str
+    number: int
+    model: Model
+    status: Literal["accepted", "rejected"]
+    reasons: tuple[str, ...]
+    evaluation: Evaluation
+    created: str
+    code: Mapping[str, Any]
+    config: Mapping[str, Any]
+    run: str = ""
+
+
+@record
+class Route:
+    """One version behind an endpoint: its share of traffic in percent and its role."""
+
+    version: int
+    bundle: Path
+    sha256: str
+    weight: float = 100.0
+    role: Literal["stable", "candidate", "shadow", "warm"] = "stable"
+
+
+@record
+class Serving:
+    """The desired state of an endpoint. Weights of the stable and candidate routes sum to 100."""
+
+    name: str
+    routes: tuple[Route, ...]
+    state: Path
+    log: Path
+    max_rows: int = 10_000
+    max_bytes: int = 16 * 1024 * 1024
+
+
+@record
+class Endpoint:
+    """A running endpoint: where it answers, and by which process it can be stopped."""
+
+    name: str
+    url: str
+    deployer: str
+    versions: tuple[int, ...]
+    pid: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@record
+class Profile:
+    """What a monitor learned from the reference; plain data of the monitor's own making."""
+
+    monitor: str
+    rows: int
+    state: Mapping[str, Any]
+
+
+@record
+class Window:
+    """A stretch of the prediction log, as one Parquet file of features, predictions and times."""
+
+    endpoint: str
+    version: int
+    start: str
+    end: str
+    rows: int
+    path: Path
+
+
+@record
+class Verdict:
+    """A monitor's judgement of one window. `scores` hold the statistic per column, `limits` its threshold."""
+
+    monitor: str
+    state: Literal["healthy", "alarm", "unknown"]
+    scores: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+
+
+@record
+class Alert:
+    window: Window
+    verdict: Verdict
+
+
+@record
+class Rollout:
+    """A change of traffic: from which version to which, by which strategy, and how far it is."""
+
+    name: str
+    strategy: str
+    stable: int
+    candidate: int
+    state: str
+    reason: str = ""
+
+
+@record
+class Run:
+    """One `mlops run`: its id, the project's name, when and why it began."""
+
+    id: str
+    name: str
+    started: str
+    cause: str = "manual"
+
+
+@record
+class Split:
+    """How rows are divided. `column` is the time or group column where the strategy needs one."""
+
+    strategy: Literal["random", "stratified", "time", "group"] = "stratified"
+    validation: float = 0.15
+    test: float = 0.15
+    column: str = ""
+    seed: int = 0
+
+
+@record
+class Declaration:
+    """The whole life of a model, as declared: composed, checked, and free of Hydra.
+
+    `contract` is the parsed contract (validation room's schema as plain data); `origin` of values is kept by
+    the config room, not here. `text` is the composed YAML, stored with every version.
+    """
+
+    name: str
+    seed: int
+    data: Choice
+    target: str
+    task: Literal["auto", "binary", "multiclass", "regression"]
+    contract: Mapping[str, Any]
+    split: Split
+    trainer: Choice
+    metric: str
+    tuner: Choice | None = None
+    space: Space = field(default_factory=dict)
+    gate: tuple[GateRule, ...] = ()
+    slices: tuple[str, ...] = ()
+    deployer: Choice | None = None
+    monitor: Choice | None = None
+    observers: tuple[Choice, ...] = ()
+    trust: tuple[str, ...] = ()
+    rollout: Mapping[str, Any] = field(default_factory=dict)
+    store: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON-able data: records become dicts, paths strings, tuples lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+R = TypeVar("R")
+
+
+def restore(cls: type[R], data: Mapping[str, Any]) -> R:
+    """The record of class `cls` that `plain` turned into `data`. Unknown keys of a newer writer are ignored."""
+    hints = _hints(cls)
+    return cls(**{name: _restore(hint, data[name]) for name, hint in hints.items() if name in data})
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if value is None or hint is Any or hint is object:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _restore(next(a for a in args if a is not type(None)), value)
+    if origin is tuple:
+        inner = args[0] if args else Any
+        return tuple(_restore(inner, v) for v in value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {k: _restore(args[1], v) for k, v in value.items()} if args else dict(value)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return restore(cast(type, hint), value)
+    return Path(value) if hint is Path else value

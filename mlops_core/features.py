@@ -1,0 +1,269 @@
+"""From columns to what a network takes, and back: one code for training and serving.
+
+A model folder holds `model.json` (a `ModelFile`), and for format `onnx` also `model.onnx` and `encoder.json`;
+`load_onnx` needs nothing but numpy and onnxruntime. Column arrays: float64 for numbers (missing is NaN),
+object for categories and text (missing is None), datetime64[us] for times, n x shape float32 for arrays.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mlops_core.contracts import Column, Columns, Dataset, Predict, SplitName, Task, field, plain, record, restore
+from mlops_core.errors import BundleError, DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Layout = Literal["split", "onehot", "ordinal"]
+
+
+@record
+class NumberFeature:
+    """A number, boolean or time, standardised: (x - mean) / scale. `flag` adds an is-missing column."""
+
+    name: str
+    mean: float = 0.0
+    scale: float = 1.0
+    flag: bool = False
+
+
+@record
+class CategoryFeature:
+    """A category: code 0 is missing or never seen, code i is values[i - 1]."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@record
+class ArrayFeature:
+    """An array column, passed as it is, float32."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@record
+class Encoder:
+    """What was fitted on the train split, and how columns are laid out for the model.
+
+    layout `split`: inputs `numbers` float32 [n, numbers + flags] (missing is 0) and `categories` int64 [n, c];
+    layout `onehot`: input `matrix` float32 [n, d], numbers, flags, then one column per category value;
+    layout `ordinal`: input `matrix` float32 [n, d], raw numbers (missing stays NaN), then category codes.
+    Array columns come beside, each under its own name.
+    """
+
+    numbers: tuple[NumberFeature, ...] = ()
+    categories: tuple[CategoryFeature, ...] = ()
+    arrays: tuple[ArrayFeature, ...] = ()
+    layout: Layout = "split"
+
+    @property
+    def width(self) -> int:
+        """Columns of `numbers` (split) or `matrix` (onehot, ordinal)."""
+        if self.layout == "ordinal":
+            return len(self.numbers) + len(self.categories)
+        base = len(self.numbers) + sum(f.flag for f in self.numbers)
+        return base + (sum(len(c.values) for c in self.categories) if self.layout == "onehot" else 0)
+
+    def encode(self, columns: Columns) -> dict[str, Any]:
+        """The model's inputs for these rows; see the class for names, shapes and types."""
+        inputs = {a.name: np.ascontiguousarray(np.asarray(columns[a.name], np.float32)) for a in self.arrays}
+        if self.layout == "ordinal":
+            raw = [_number(columns[f.name]) for f in self.numbers] + [_codes(columns[f.name], f.values) for f in self.categories]
+            return inputs | ({"matrix": np.stack(raw, 1).astype(np.float32)} if raw else {})
+        numbers = self._numbers(columns)
+        if self.layout == "onehot":
+            hot = [np.eye(len(c.values) + 1, dtype=np.float32)[_codes(columns[c.name], c.values)][:, 1:] for c in self.categories]
+            parts = [numbers, *hot] if self.numbers else hot
+            return inputs | ({"matrix": np.concatenate(parts, 1)} if parts else {})
+        if self.numbers:
+            inputs["numbers"] = numbers
+        if self.categories:
+            inputs["categories"] = np.stack([_codes(columns[c.name], c.values) for c in self.categories], 1)
+        return inputs
+
+    def _numbers(self, columns: Columns) -> Any:
+        values, flags = [], []
+        for f in self.numbers:
+            raw = _number(columns[f.name])
+            missing = np.isnan(raw)
+            values.append(np.where(missing, 0.0, (raw - f.mean) / f.scale))
+            if f.flag:
+                flags.append(missing)
+        return np.stack([*values, *flags], 1).astype(np.float32) if values else np.zeros((0, 0), np.float32)
+
+    @classmethod
+    def fit(cls, dataset: Dataset, layout: Layout = "split", max_categories: int = 100) -> Encoder:
+        """Learns means, scales and categories from the train split, streaming. Raises DataError where a
+        feature is text of more than `max_categories` values in a column that is not declared a category."""
+        import polars as pl
+
+        frame = pl.scan_parquet(dataset.split("train"))
+        features = dataset.having("feature")
+        numeric = [c for c in features if c.kind in ("number", "boolean", "time")]
+        exprs = []
+        for c in numeric:
+            value = _as_number(pl.col(c.name), c)
+            exprs += [value.mean().alias(f"{c.name}:mean"), value.std().alias(f"{c.name}:std"), pl.col(c.name).null_count().alias(f"{c.name}:null")]
+        stats = frame.select(exprs).collect(engine="streaming").row(0, named=True) if exprs else {}
+        numbers = tuple(
+            NumberFeature(name=c.name, mean=stats[f"{c.name}:mean"] or 0.0, scale=stats[f"{c.name}:std"] or 1.0, flag=bool(stats[f"{c.name}:null"]))
+            for c in numeric
+        )
+        categories = tuple(cls._category(frame, c, max_categories) for c in features if c.kind in ("category", "text"))
+        arrays = tuple(ArrayFeature(name=c.name, shape=c.shape) for c in features if c.kind == "array")
+        return cls(numbers=numbers, categories=categories, arrays=arrays, layout=layout)
+
+    @staticmethod
+    def _category(frame: pl.LazyFrame, column: Column, limit: int) -> CategoryFeature:
+        import polars as pl
+
+        if column.categories:
+            return CategoryFeature(name=column.name, values=column.categories)
+        text = pl.col(column.name).cast(pl.String)
+        counts = frame.select(text).drop_nulls().group_by(column.name).len().sort(["len", column.name], descending=[True, False])
+        found = counts.head(limit + 1).collect(engine="streaming")[column.name].to_list()
+        if column.kind == "text" and len(found) > limit:
+            raise DataError(
+                f"column {column.name!r} is free text (over {limit} different values), which is no feature; "
+                "give it role 'ignore' or 'id' in the contract, or kind 'category'"
+            )
+        return CategoryFeature(name=column.name, values=tuple(found[:limit]))
+
+
+@record
+class ModelFile:
+    """`model.json`: what stands in a model folder.
+
+    format `onnx`: `model.onnx` takes the encoder's inputs; for classification its output `probability` is
+    [n, classes], for regression its output `prediction` is [n] or [n, 1]. Any other format is loaded by the
+    trainer named in the bundle. `extra` is the trainer's own.
+    """
+
+    format: str
+    task: Task
+    target: str
+    target_dtype: str = "string"
+    classes: tuple[str, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / "model.json", self)
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelFile:
+        try:
+            return restore(cls, json.loads((folder / "model.json").read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise BundleError(f"{folder / 'model.json'} is no model description: {error}") from error
+
+    def answer(self, raw: Any) -> Columns:
+        """Predictor output from probabilities [n, k] or values: `prediction`, and `probability` where it has one."""
+        if self.task == "regression":
+            return {"prediction": np.asarray(raw, np.float64).reshape(-1)}
+        labels = np.array([_typed(c, self.target_dtype) for c in self.classes], object)
+        raw = np.asarray(raw)
+        return {"prediction": labels[raw.argmax(1)], "probability": raw}
+
+
+def save_onnx(folder: Path, encoder: Encoder, model: ModelFile) -> None:
+    """Writes what `load_onnx` needs beside `model.onnx`, which the trainer has written."""
+    write_json(folder / "encoder.json", encoder)
+    model.write(folder)
+
+
+def load_onnx(folder: Path, threads: int = 1) -> Predict:
+    """The predictor of a folder of format `onnx`. Thread-safe."""
+    import onnxruntime as ort
+
+    model = ModelFile.read(folder)
+    encoder = restore(Encoder, json.loads((folder / "encoder.json").read_text()))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    wanted = [i.name for i in session.get_inputs()]
+    output = "prediction" if model.task == "regression" else "probability"
+
+    def predict(columns: Columns) -> Columns:
+        inputs = encoder.encode(columns)
+        return model.answer(session.run([output], {name: inputs[name] for name in wanted})[0])
+
+    return predict
+
+
+def to_columns(frame: pl.DataFrame, columns: tuple[Column, ...]) -> Columns:
+    """The named columns of a polars frame as predictor input."""
+    import polars as pl
+
+    found: dict[str, Any] = {}
+    for c in columns:
+        series = frame[c.name]
+        if c.kind == "array":
+            flat = series.explode() if isinstance(series.dtype, pl.List) else series.reshape((-1,))
+            found[c.name] = flat.to_numpy().astype(np.float32).reshape(len(series), *c.shape)
+        elif c.kind == "time":
+            found[c.name] = series.cast(pl.Datetime("us")).to_numpy()
+        elif c.kind in ("number", "boolean"):
+            found[c.name] = series.cast(pl.Float64).to_numpy()
+        else:
+            found[c.name] = np.array(series.cast(pl.String).to_list(), object)
+    return found
+
+
+def target_values(frame: pl.DataFrame, dataset: Dataset) -> Any:
+    """The target of these rows: class indices (int64) or values (float64)."""
+    import polars as pl
+
+    series = frame[dataset.target]
+    if dataset.task == "regression":
+        return series.cast(pl.Float64).to_numpy()
+    index = {name: i for i, name in enumerate(dataset.classes)}
+    return np.array([index[v] for v in series.cast(pl.String).to_list()], np.int64)
+
+
+def read_split(dataset: Dataset, split: SplitName) -> tuple[Columns, Any]:
+    """One split in memory: feature columns and target. For data that fits; trainers stream what does not."""
+    import polars as pl
+
+    frame = pl.read_parquet(dataset.split(split))
+    return to_columns(frame, dataset.having("feature")), target_values(frame, dataset)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Plain data or a record as sorted, indented JSON: the same value gives the same bytes."""
+    path.write_text(json.dumps(plain(value), indent=1, sort_keys=True) + "\n")
+
+
+def _typed(label: str, dtype: str) -> Any:
+    if dtype.startswith(("int", "uint")):
+        return int(label)
+    return label == "true" if dtype == "boolean" else label
+
+
+def _as_number(value: Any, column: Column) -> Any:
+    import polars as pl
+
+    if column.kind == "time":
+        return value.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6
+    return value.cast(pl.Float64)
+
+
+def _number(values: Any) -> Any:
+    array = np.asarray(values)
+    if array.dtype.kind == "M":
+        seconds = array.astype("datetime64[us]").astype(np.int64) / 1e6
+        return np.where(np.isnat(array), np.nan, seconds)
+    return array.astype(np.float64)
+
+
+def _codes(values: Any, known: tuple[str, ...]) -> Any:
+    index = {v: i for i, v in enumerate(known, 1)}
+    return np.array([index.get(v, 0) for v in values], np.int64)

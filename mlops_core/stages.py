@@ -1,0 +1,153 @@
+"""What each kind of plugin promises.
+
+A plugin is a frozen dataclass. Its fields are its options: plain types with defaults where a default is
+right, checked before any work starts; a field's `metadata={"doc": ...}` or the class docstring's
+"option: text" lines are its manual. Its class must be importable without heavy libraries: torch, ray,
+pandas and their like are imported inside the verbs. It returns plain things; the core writes the records.
+It never sees the flow, the composed declaration, or another plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from mlops_core.contracts import (
+    Dataset,
+    Endpoint,
+    Goal,
+    Job,
+    Params,
+    Predict,
+    Profile,
+    Run,
+    Scores,
+    Serving,
+    Space,
+    Table,
+    Tuned,
+    Verdict,
+    Window,
+)
+
+
+@runtime_checkable
+class DataSource(Protocol):
+    """Where a table comes from. Built once per run; used in one process."""
+
+    def read(self) -> Table:
+        """The whole table: a polars LazyFrame (streams, larger than memory) or an Arrow C stream exporter.
+
+        Raises DataError, naming the file or query, where nothing can be read.
+        """
+        ...
+
+    def schema(self) -> Mapping[str, str]:
+        """Column name -> polars dtype name, read cheaply (a header, a footer, a `limit 0`)."""
+        ...
+
+    def fingerprint(self) -> Mapping[str, str] | None:
+        """What changes exactly when the data changes: part -> digest (file path -> sha256).
+
+        None where only reading it all can tell; the data stage then reads at every run.
+        """
+        ...
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """A way to fit a model.
+
+    Option `modules() -> Sequence[str]` (not in this Protocol, looked up if present): import names of the
+    user's own code that the fit depends on; they join the stage's key. Option `metrics` likewise: names of
+    validation scores it reports beside the core's own.
+    """
+
+    def fit(self, dataset: Dataset, job: Job) -> Scores:
+        """Fits on the train split, chooses on the validation split, leaves the model in `job.out`.
+
+        Never touches the test split. Returns the validation scores of the model that is left, with
+        `job.metric` among them. The model folder holds `model.json` (`mlops_core.features.ModelCard`):
+        either format `onnx` (then the core loads it by itself, with numpy and onnxruntime only), or a
+        format of the trainer's own, which `load` understands. Same seed, same data: same bytes.
+        """
+        ...
+
+    def load(self, path: Path) -> Predict:
+        """The predictor of a folder that `fit` left, for formats that the core does not know."""
+        ...
+
+
+class Objective(Protocol):
+    """A trial: fits with these parameters and returns validation scores. Picklable; safe in any process."""
+
+    def __call__(
+        self,
+        params: Params,
+        out: Path,
+        report: Callable[[int, Scores], None],
+        resources: Mapping[str, float] | None = None,
+    ) -> Scores: ...
+
+
+@runtime_checkable
+class Tuner(Protocol):
+    """A search over the trainer's options."""
+
+    def search(self, objective: Objective, space: Space, goal: Goal, out: Path, report: Callable[..., None]) -> Tuned:
+        """The best parameters found. `out` keeps trials and comes again when a killed search is resumed.
+
+        Calls `report(step, scores)` as trials finish (step = trials finished so far).
+        """
+        ...
+
+
+@runtime_checkable
+class Deployer(Protocol):
+    """Makes a desired `Serving` so, on some host."""
+
+    def apply(self, desired: Serving) -> Endpoint:
+        """Idempotent: starts what is missing, changes what differs, without a dropped request.
+
+        Returns when the endpoint answers as desired. Raises ServingError with the reason and the tail of
+        the host's log where it does not.
+        """
+        ...
+
+    def actual(self, name: str, state: Path) -> tuple[Endpoint, Serving] | None:
+        """What runs now, or None. `state` is the `Serving.state` folder it was applied with."""
+        ...
+
+    def stop(self, name: str, state: Path) -> bool:
+        """Stops the endpoint after draining it; False where none was running. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Monitor(Protocol):
+    """Learns what normal is, then judges windows of the prediction log."""
+
+    def profile(self, reference: Table, columns: tuple[str, ...]) -> Profile:
+        """Learned once per version from a reference that the model did not train on.
+
+        `reference` holds the feature columns named in `columns` plus `prediction` (and `probability`).
+        """
+        ...
+
+    def judge(self, profile: Profile, window: Window) -> Verdict:
+        """Healthy, alarm, or unknown (too few rows), with the statistic and the limit per column."""
+        ...
+
+
+class Observer(Protocol):
+    """Watches: an object with any of the watching hooks of `mlops_core.hookspecs` as methods, each marked
+    with `mlops_core.hookimpl`. It cannot change or stop a run; what it raises is told and passed over."""
+
+
+class Exporter(Protocol):
+    """Writes a declaration for another system."""
+
+    def export(self, project: Path, out: Path, run: Run) -> tuple[Path, ...]:
+        """The files written under `out`."""
+        ...
