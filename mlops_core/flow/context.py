@@ -1,0 +1,104 @@
+"""What a stage is given: the declaration, the workspace, and what earlier stages left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlops_core.contracts import Choice, Declaration, Kind, Run, plain
+from mlops_core.ledger import Outcome
+from mlops_core.plugins import Offer
+from mlops_core.workspace import Workspace
+
+# Rooms that only carry or name things: an edit there changes no result, so they are no part of a stage's key.
+CARRIERS = frozenset(
+    f"code.mlops_core.{room}" for room in ("contracts", "errors", "stages", "hookspecs", "plugins", "options", "hashing")
+) | {"code.mlops_core"}
+
+
+@dataclass
+class Context:
+    """One pass along the line. `results` maps a stage's name to the record it left."""
+
+    workspace: Workspace
+    declaration: Declaration
+    run: Run | None = None
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def tell(self, hook: str, **facts: Any) -> None:
+        """Tells every observer, in the name of this run."""
+        for complaint in self.workspace.plugins.tell(hook, run=self.run, **facts):
+            self.complaints.append(complaint)
+
+    complaints: list[str] = field(default_factory=list)
+
+    def build(self, kind: Kind, choice: Choice) -> Any:
+        return self.workspace.plugins.build(kind, choice)
+
+    def offer(self, kind: Kind, choice: Choice) -> Offer:
+        return self.workspace.plugins.offer(kind, choice.plugin)
+
+    def options(self, section: str, choice: Choice) -> dict[str, Any]:
+        """A plugin and its options as parts of a key; paths in the project count relative to it."""
+        given = {k: v for k, v in choice.options.items()}
+        return {f"{section}.plugin": choice.plugin} | flatten(section, _relative(given, str(self.workspace.root)))
+
+    def code(self, modules: Iterable[str], own: Iterable[str]) -> dict[str, str]:
+        found = self.workspace.code.parts(modules, {"mlops_core", *own})
+        return {k: v for k, v in found.items() if k not in CARRIERS}
+
+
+class Stage(Protocol):
+    """One stage of the line."""
+
+    name: str
+    home: str  # the folder under .mlops where its artifact is laid out; '' where it leaves only a record
+
+    def declared(self, context: Context) -> bool:
+        """Whether the declaration asks for this stage."""
+        ...
+
+    def own(self, context: Context) -> dict[str, Any]:
+        """The parts of its key that are known before anything runs: options, code, libraries."""
+        ...
+
+    def inputs(self, context: Context) -> dict[str, Any]:
+        """The parts that earlier stages left; KeyError where one of them has no result yet."""
+        ...
+
+    def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
+        """Does the work: the record (plain data), and the finished folder where it leaves one."""
+        ...
+
+    def result(self, context: Context, outcome: Outcome, path: Path | None) -> Any:
+        """The record for later stages, of an outcome that was just made or found."""
+        ...
+
+
+def flatten(prefix: str, value: Any) -> dict[str, Any]:
+    """Nested plain data under dotted keys: flatten('a', {'b': {'c': 1}}) is {'a.b.c': 1}."""
+    if isinstance(value, Mapping) and value:
+        return {k: v for name, inner in value.items() for k, v in flatten(f"{prefix}.{name}", inner).items()}
+    return {prefix: plain(value)}
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()
+
+
+def _relative(value: Any, root: str) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _relative(v, root) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_relative(v, root) for v in value]
+    text = str(value) if isinstance(value, str | Path) else None
+    if text is None:
+        return value
+    return text[len(root) + 1 :] if text.startswith(root + "/") else text
+
+
+Report = Callable[[int, Mapping[str, float]], None]

@@ -1,0 +1,94 @@
+"""The last stage: the endpoint serves the champion. Reality, not a stored outcome, says whether it is due."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlops_core.contracts import Endpoint, Route, Serving, plain
+from mlops_core.errors import ServingError
+from mlops_core.flow.context import Context
+from mlops_core.flow.proving import CHAMPION
+
+NAME = "deploy"
+
+
+def desired(context: Context) -> Serving | None:
+    """What should run: the champion at full weight; None where there is no champion or no deployer."""
+    d, workspace = context.declaration, context.workspace
+    number = workspace.ledger.aliases(d.name).get(CHAMPION)
+    if d.deployer is None or number is None:
+        return None
+    version = workspace.ledger.version(d.name, number)
+    found = workspace.recover("bundles", version.model.artifact)
+    if found is None:
+        raise ServingError(f"the bundle of version {number} is lost: neither {version.model.path} nor the object store has it intact")
+    state = workspace.state / "serve" / d.name
+    limits = {k: d.deployer.options[k] for k in ("max_rows", "max_bytes") if k in d.deployer.options}
+    route = Route(version=number, bundle=found[0], sha256=version.model.digest)
+    return Serving(name=d.name, routes=(route,), state=state, log=state / "log", **limits)
+
+
+def actual(context: Context) -> tuple[Endpoint, Serving] | None:
+    """What runs now."""
+    d = context.declaration
+    if d.deployer is None:
+        return None
+    found: tuple[Endpoint, Serving] | None = context.build("deployer", d.deployer).actual(d.name, context.workspace.state / "serve" / d.name)
+    return found
+
+
+def causes(context: Context, wanted: Serving | None) -> dict[str, tuple[Any, Any]]:
+    """Why the endpoint is due: key -> (now, wanted). Empty where reality is as declared."""
+    d = context.declaration
+    if d.deployer is None or wanted is None:
+        return {}
+    found: dict[str, tuple[Any, Any]] = {}
+    recorded = context.workspace.ledger.desired(d.name)
+    before = recorded[1].get("deployer", {}) if recorded else {}
+    options = context.options("deployer", d.deployer)
+    for key in sorted(set(before) | set(options)):
+        if recorded and before.get(key) != options.get(key):
+            found[key] = (before.get(key), options.get(key))
+    now = actual(context)
+    if now is None:
+        found["endpoint"] = (None, "running")
+        return found
+    for number, before_weight, after in _differences(now[1], wanted):
+        found[f"traffic.version {number}"] = (before_weight, after)
+    if not found and plain(now[1]) != plain(wanted):
+        found["limits"] = ("other", "as declared")
+    return found
+
+
+def apply(context: Context, wanted: Serving) -> Endpoint:
+    """Makes it so: the desired state is in the ledger first, so that a crash in between is repaired by the next run."""
+    d, ledger = context.declaration, context.workspace.ledger
+    assert d.deployer is not None
+    serving = {"serving": plain(wanted), "deployer": context.options("deployer", d.deployer)}
+    recorded = ledger.desired(d.name)
+    _stop_other(context, recorded)
+    if recorded is None or recorded != (d.deployer.plugin, serving):
+        numbers = ", ".join(str(r.version) for r in wanted.routes)
+        ledger.desire(d.name, serving, deployer=d.deployer.plugin, actor="mlops run", reason=f"serve version {numbers}")
+    endpoint: Endpoint = context.build("deployer", d.deployer).apply(wanted)
+    return endpoint
+
+
+def _stop_other(context: Context, recorded: tuple[str, dict[str, Any]] | None) -> None:
+    """An endpoint that another deployer runs under this name goes first: two would share one log and state."""
+    d = context.declaration
+    if recorded is None or d.deployer is None or recorded[0] == d.deployer.plugin:
+        return
+    from mlops_core.contracts import Choice
+
+    context.build("deployer", Choice(plugin=recorded[0])).stop(d.name, context.workspace.state / "serve" / d.name)
+
+
+def _differences(now: Serving, wanted: Serving) -> list[tuple[int, float | None, float | None]]:
+    before = {r.version: (r.weight, r.sha256) for r in now.routes}
+    after = {r.version: (r.weight, r.sha256) for r in wanted.routes}
+    return [
+        (n, before.get(n, (None,))[0], after.get(n, (None,))[0])
+        for n in sorted(set(before) | set(after))
+        if before.get(n) != after.get(n)
+    ]

@@ -1,0 +1,173 @@
+"""The stages that learn: data, tune, train."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlops_core.contracts import Dataset, Job, Tuned, plain, restore
+from mlops_core.errors import TrainingError
+from mlops_core.flow.context import Context, flatten
+from mlops_core.flow.objective import TrainerObjective, import_project, tuned
+from mlops_core.ledger import Outcome
+from mlops_core.metrics import METRICS
+
+
+class Data:
+    """Reads the source, holds it to its contract, splits it and freezes it."""
+
+    name, home = "data", "data"
+
+    def declared(self, context: Context) -> bool:
+        return True
+
+    def own(self, context: Context) -> dict[str, Any]:
+        d = context.declaration
+        offer = context.offer("data", d.data)
+        return {
+            **context.options("data", d.data),
+            "data.target": d.target,
+            "data.task": d.task,
+            **flatten("data.split", plain(d.split)),
+            **flatten("data.contract", d.contract),
+            **context.code([offer.cls.__module__, "mlops_core.validation"], [offer.package]),
+        }
+
+    def inputs(self, context: Context) -> dict[str, Any]:
+        found = context.build("data", context.declaration.data).fingerprint()
+        if found is None:  # only reading can tell: this run's own mark makes the stage due
+            return {"source": f"read by run {context.run.id}" if context.run else "can only be told by reading it"}
+        return {f"source.{part}": digest for part, digest in found.items()}
+
+    def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
+        from mlops_core.validation import freeze
+
+        d, out = context.declaration, work / "data"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        quarantine = context.workspace.state / "quarantine" / f"{key[:12]}.parquet"
+        quarantine.parent.mkdir(exist_ok=True)
+        frozen = freeze(context.build("data", d.data).read(), d, out, quarantine)
+        found = {"quarantine": str(quarantine.relative_to(context.workspace.root))} if frozen.rejected else {}
+        fields = ("columns", "rows", "task", "target", "classes", "rejected", "report")
+        return plain({f: getattr(frozen, f) for f in fields}) | found, out
+
+    def result(self, context: Context, outcome: Outcome, path: Path | None) -> Dataset:
+        kept = {k: v for k, v in outcome.record.items() if k not in ("report", "quarantine")}
+        source = {"plugin": context.declaration.data.plugin} | {k: v for k, v in outcome.parts.items() if k.startswith("source")}
+        artifact = plain(outcome.artifacts[0])
+        return restore(Dataset, kept | {"name": context.declaration.name, "artifact": artifact, "path": str(path), "source": source})
+
+
+class Tune:
+    """Searches the declared space for the best options of the trainer."""
+
+    name, home = "tune", ""
+
+    def declared(self, context: Context) -> bool:
+        return context.declaration.tuner is not None
+
+    def own(self, context: Context) -> dict[str, Any]:
+        d = context.declaration
+        assert d.tuner is not None
+        offer = context.offer("tuner", d.tuner)
+        space = {f"tuner.space.{k}": f"{v.kind}({', '.join(map(str, v.args))})" for k, v in d.space.items()}
+        return {
+            **context.options("tuner", d.tuner),
+            **space,
+            **_trainer(context),
+            **context.code([offer.cls.__module__], [offer.package]),
+        }
+
+    def inputs(self, context: Context) -> dict[str, Any]:
+        return {"input.data": context.results["data"].digest}
+
+    def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
+        from mlops_core.contracts import Goal
+
+        d = context.declaration
+        assert d.tuner is not None
+        mode = METRICS[d.metric].mode
+        import_project(context.workspace.root)
+        objective = TrainerObjective(
+            trainer=d.trainer,
+            dataset=context.results["data"],
+            project=context.workspace.root,
+            seed=d.seed,
+            metric=d.metric,
+            mode=mode,
+            trust=d.trust,
+        )
+        goal = Goal(metric=d.metric, mode=mode, seed=d.seed)
+        found = context.build("tuner", d.tuner).search(objective, d.space, goal, work, _reporter(context, self.name))
+        unknown = [k for k in found.params if k not in d.space]
+        if unknown:
+            raise TrainingError(f"tuner {d.tuner.plugin!r} gave parameter {unknown[0]!r}, which is not in the space")
+        return plain(found), None
+
+    def result(self, context: Context, outcome: Outcome, path: Path | None) -> Tuned:
+        return restore(Tuned, outcome.record)
+
+
+class Train:
+    """Fits the trainer with the best parameters; leaves the model folder."""
+
+    name, home = "train", "models"
+
+    def declared(self, context: Context) -> bool:
+        return True
+
+    def own(self, context: Context) -> dict[str, Any]:
+        return _trainer(context)
+
+    def inputs(self, context: Context) -> dict[str, Any]:
+        found = {"input.data": context.results["data"].digest}
+        if context.declaration.tuner is not None:
+            found |= {f"tuned.{k}": v for k, v in context.results["tune"].params.items()}
+        return found
+
+    def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
+        d = context.declaration
+        params = context.results["tune"].params if d.tuner is not None else {}
+        import_project(context.workspace.root)
+        out, scratch = work / "model", work / "scratch"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        scratch.mkdir(exist_ok=True)
+        job = Job(
+            out=out,
+            scratch=scratch,
+            project=context.workspace.root,
+            seed=d.seed,
+            metric=d.metric,
+            mode=METRICS[d.metric].mode,
+            report=_reporter(context, self.name),
+            trust=d.trust,
+        )
+        scores = context.build("trainer", tuned(d.trainer, params)).fit(context.results["data"], job)
+        if not (out / "model.json").exists():
+            raise TrainingError(f"trainer {d.trainer.plugin!r} left no model.json in its model folder")
+        return {"scores": plain(scores), "params": plain(params)}, out
+
+    def result(self, context: Context, outcome: Outcome, path: Path | None) -> dict[str, Any]:
+        return {**outcome.record, "path": path, "artifact": outcome.artifacts[0]}
+
+
+def _trainer(context: Context) -> dict[str, Any]:
+    d = context.declaration
+    offer = context.offer("trainer", d.trainer)
+    modules, own = [offer.cls.__module__], [offer.package]
+    if hasattr(offer.cls, "modules"):
+        users = list(context.build("trainer", d.trainer).modules())
+        modules, own = modules + users, own + [m.split(".")[0] for m in users]
+    about = {"metric": d.metric, "seed": d.seed, **flatten("trust", list(d.trust))}
+    return {**context.options("trainer", d.trainer), **about, **context.code(modules, own)}
+
+
+def _reporter(context: Context, stage: str) -> Any:
+    def report(step: int, scores: Mapping[str, float]) -> None:
+        context.tell("mlops_progress", stage=stage, step=step, scores=dict(scores))
+
+    return report

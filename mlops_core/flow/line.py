@@ -1,0 +1,188 @@
+"""The line itself: each stage skipped where its outcome is there and intact, else performed and recorded."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mlops_core.contracts import Artifact, Endpoint, Run, plain, record
+from mlops_core.errors import MlopsError, Rejected, UsageError
+from mlops_core.flow import deploying
+from mlops_core.flow.context import Context, Stage, key_of
+from mlops_core.flow.learning import Data, Train, Tune
+from mlops_core.flow.proving import Evaluate, Gate, Seal
+from mlops_core.ledger import Outcome
+
+STAGES: tuple[Stage, ...] = (Data(), Tune(), Train(), Seal(), Evaluate(), Gate())
+ACCEPTANCE = "gate"
+
+
+@record
+class Finished:
+    """What a run left: the run, which stages were performed, restored and skipped, the version, the endpoint."""
+
+    run: Run
+    performed: tuple[str, ...]
+    skipped: tuple[str, ...]
+    restored: tuple[str, ...] = ()
+    version: int = 0
+    endpoint: Endpoint | None = None
+    complaints: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class Tally:
+    """Which stages a run performed, restored and skipped, in order."""
+
+    def __init__(self) -> None:
+        self.performed: list[str] = []
+        self.skipped: list[str] = []
+        self.restored: list[str] = []
+
+
+def run(context: Context, cause: str = "manual", until: str = "", waiting: Callable[[str], None] | None = None) -> Finished:
+    """Closes what stands between the declaration and reality. One run at a time per project; others wait.
+
+    `until` names the last stage to run. Raises Rejected where the model did not pass its gate (it stays
+    registered, and the endpoint keeps what it serves), or the error of the stage that failed.
+    """
+    known = [s.name for s in STAGES] + [deploying.NAME]
+    if until and until not in known:
+        raise UsageError(f"unknown stage {until!r}; expected one of: {', '.join(known)}")
+    ledger, name = context.workspace.ledger, context.declaration.name
+    with ledger.lock(name, waiting):
+        started = time.monotonic()
+        context.run = ledger.begin_run(name, cause)
+        try:
+            finished = _line(context, until, started)
+        except BaseException as error:
+            state = "rejected" if isinstance(error, Rejected) else "failed" if isinstance(error, Exception) else "interrupted"
+            ledger.end_run(context.run, state, str(error))
+            raise
+        ledger.end_run(context.run, "done")
+        return finished
+
+
+def _line(context: Context, until: str, started: float) -> Finished:
+    tally, endpoint = Tally(), None
+    assert context.run is not None
+    for stage in STAGES:
+        if stage.declared(context):
+            advance(context, stage, tally)
+        if stage.name == until:
+            break
+    gate = context.results.get(ACCEPTANCE)
+    if gate and not gate["passed"]:
+        failed = "; ".join(c["reason"] for c in gate["checks"] if not c["passed"])
+        raise Rejected(f"version {gate['number']} did not pass its gate: {failed}")
+    if until in ("", deploying.NAME):
+        endpoint = _deploy(context, tally)
+    return Finished(
+        run=context.run,
+        performed=tuple(tally.performed),
+        skipped=tuple(tally.skipped),
+        restored=tuple(tally.restored),
+        version=gate["number"] if gate else 0,
+        endpoint=endpoint,
+        complaints=tuple(context.complaints),
+        seconds=time.monotonic() - started,
+    )
+
+
+def advance(context: Context, stage: Stage, tally: Tally) -> None:
+    """One stage: found intact, or performed and recorded."""
+    ledger, name = context.workspace.ledger, context.declaration.name
+    assert context.run is not None
+    parts = {**stage.own(context), **stage.inputs(context)}
+    key = key_of(parts)
+    outcome = ledger.outcome(name, stage.name, key)
+    latest = ledger.latest(name, stage.name)
+    current = latest is not None and latest.key == key
+    if outcome is not None and (current or stage.name != ACCEPTANCE):
+        found = _recover(context, stage, outcome)
+        if found is not None:
+            path, how = found
+            if not current:
+                ledger.reuse(context.run, outcome)
+            context.results[stage.name] = stage.result(context, outcome, path)
+            (tally.restored if how else tally.skipped).append(stage.name)
+            _tell_finished(context, stage.name, skipped=True)
+            return
+    cause = "first run" if latest is None else "stored output is lost or altered" if current else "declaration or input changed"
+    context.tell("mlops_started", stage=stage.name, cause=cause)
+    began = time.monotonic()
+    try:
+        outcome, path = _perform(context, stage, key, parts, began)
+    except Exception as error:
+        context.tell("mlops_failed", stage=stage.name, error=str(error))
+        if isinstance(error, OSError) and not isinstance(error, MlopsError):
+            raise _storage(error) from error
+        raise
+    context.results[stage.name] = stage.result(context, outcome, path)
+    tally.performed.append(stage.name)
+    _tell_finished(context, stage.name, skipped=False)
+
+
+def _perform(context: Context, stage: Stage, key: str, parts: dict[str, Any], began: float) -> tuple[Outcome, Any]:
+    assert context.run is not None
+    work = context.workspace.work(stage.name, key)
+    found, folder = stage.perform(context, work, key)
+    artifacts: tuple[Artifact, ...] = ()
+    path = None
+    if folder is not None:
+        artifact, path = context.workspace.settle(stage.home, folder)
+        artifacts = (artifact,)
+    outcome = Outcome(
+        stage=stage.name,
+        key=key,
+        parts=plain(parts),
+        record=dict(found),
+        artifacts=artifacts,
+        run=context.run.id,
+        created=context.run.started,
+        seconds=time.monotonic() - began,
+    )
+    context.workspace.ledger.put_outcome(context.run, outcome)
+    shutil.rmtree(work, ignore_errors=True)
+    return outcome, path
+
+
+def _recover(context: Context, stage: Stage, outcome: Outcome) -> tuple[Any, str] | None:
+    if not outcome.artifacts:
+        return None, ""
+    return context.workspace.recover(stage.home, outcome.artifacts[0])
+
+
+def _deploy(context: Context, tally: Tally) -> Endpoint | None:
+    wanted = deploying.desired(context)
+    if wanted is None:
+        return None
+    due = deploying.causes(context, wanted)
+    if not due:
+        now = deploying.actual(context)
+        tally.skipped.append(deploying.NAME)
+        context.tell("mlops_finished", stage=deploying.NAME, record=now[0] if now else None, skipped=True)
+        return now[0] if now else None
+    words = "; ".join(f"{k}: {a if a is not None else 'none'} -> {b if b is not None else 'none'}" for k, (a, b) in due.items())
+    context.tell("mlops_started", stage=deploying.NAME, cause=words)
+    try:
+        endpoint = deploying.apply(context, wanted)
+    except Exception as error:
+        context.tell("mlops_failed", stage=deploying.NAME, error=str(error))
+        raise
+    tally.performed.append(deploying.NAME)
+    context.tell("mlops_finished", stage=deploying.NAME, record=endpoint, skipped=False)
+    return endpoint
+
+
+def _tell_finished(context: Context, stage: str, skipped: bool) -> None:
+    context.tell("mlops_finished", stage=stage, record=context.results[stage], skipped=skipped)
+
+
+def _storage(error: OSError) -> MlopsError:
+    from mlops_core.errors import StoreError
+
+    where = f" {error.filename}" if error.filename else ""
+    return StoreError(f"cannot write{where}: {(error.strerror or str(error)).lower()}; what was done before is kept: free room or make it writable, and run again")

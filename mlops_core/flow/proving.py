@@ -1,0 +1,208 @@
+"""The stages that prove and register: seal, evaluate, gate."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlops_core.contracts import (
+    Dataset,
+    Evaluation,
+    Model,
+    ModelVersion,
+    Profile,
+    Signature,
+    plain,
+    restore,
+)
+from mlops_core.flow.context import Context, flatten
+from mlops_core.flow.objective import tuned
+from mlops_core.ledger import Outcome
+
+SAMPLES = 16  # rows of the smoke set that a version answers before its first request
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+ACTOR = "mlops run"
+
+
+class Seal:
+    """Turns the model folder into a sealed bundle: signature, lineage, reference profile, smoke set, card."""
+
+    name, home = "seal", "bundles"
+
+    def declared(self, context: Context) -> bool:
+        return True
+
+    def own(self, context: Context) -> dict[str, Any]:
+        monitor = context.declaration.monitor
+        found: dict[str, Any] = {"monitor": "none"}
+        modules, own = ["mlops_core.bundle"], []
+        if monitor is not None:
+            offer = context.offer("monitor", monitor)
+            found = context.options("monitor", monitor)
+            modules.append(offer.cls.__module__)
+            own.append(offer.package)
+        return found | context.code(modules, own)
+
+    def inputs(self, context: Context) -> dict[str, Any]:
+        return {"input.data": context.results["data"].digest, "input.model": context.results["train"]["artifact"].sha256}
+
+    def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
+        from mlops_core.bundle import load_model, seal
+
+        d, dataset, trained = context.declaration, context.results["data"], context.results["train"]
+        trainer, out = tuned(d.trainer, trained["params"]), work / "bundle"
+        shutil.rmtree(out, ignore_errors=True)
+        predict = load_model(trained["path"], trainer, context.workspace.plugins, d.trust)
+        signature = Signature(inputs=dataset.having("feature"), task=dataset.task, target=dataset.target, classes=dataset.classes)
+        lineage = {
+            "name": d.name,
+            "data": {"digest": dataset.digest, "rows": plain(dataset.rows), "source": plain(dataset.source)},
+            "params": trained["params"],
+            "scores": trained["scores"],
+            "seed": d.seed,
+        }
+        seal(
+            trained["path"],
+            out,
+            signature=signature,
+            trainer=trainer,
+            lineage=lineage,
+            profile=self._profile(context, predict),
+            samples=_samples(dataset),
+        )
+        return {"trainer": plain(trainer), "dataset": dataset.digest, "params": trained["params"], "scores": trained["scores"]}, out
+
+    def _profile(self, context: Context, predict: Any) -> Profile | None:
+        import polars as pl
+
+        from mlops_core.features import to_columns
+        from mlops_core.windows import answered
+
+        monitor, dataset = context.declaration.monitor, context.results["data"]
+        if monitor is None:
+            return None
+        inputs = dataset.having("feature")
+        names = tuple(c.name for c in inputs)
+        # Rows that the model did not train on: a profile of training rows flatters the model.
+        frame = pl.concat([pl.read_parquet(dataset.split(s), columns=list(names)) for s in ("validation", "test")])
+        reference = answered(frame, predict(to_columns(frame, inputs)), dataset.classes)
+        profile: Profile = context.build("monitor", monitor).profile(reference, names)
+        return profile
+
+    def result(self, context: Context, outcome: Outcome, path: Path | None) -> Model:
+        return restore(Model, {**outcome.record, "artifact": plain(outcome.artifacts[0]), "path": str(path)})
+
+
+class Evaluate:
+    """Scores the sealed bundle, as it will serve, on the test split: intervals and slices."""
+
+    name, home = "evaluate", ""
+
+    def declared(self, context: Context) -> bool:
+        return True
+
+    def own(self, context: Context) -> dict[str, Any]:
+        return {**flatten("slices", list(context.declaration.slices)), **context.code(["mlops_core.promotion"], [])}
+
+    def inputs(self, context: Context) -> dict[str, Any]:
+        return {"input.data": context.results["data"].digest, "input.bundle": context.results["seal"].digest}
+
+    def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
+        return plain(_evaluate(context, context.results["seal"])), None
+
+    def result(self, context: Context, outcome: Outcome, path: Path | None) -> Evaluation:
+        return restore(Evaluation, outcome.record)
+
+
+class Gate:
+    """Registers the model as a version with its lineage, and makes it champion where every rule is met."""
+
+    name, home = "gate", ""
+
+    def declared(self, context: Context) -> bool:
+        return True
+
+    def own(self, context: Context) -> dict[str, Any]:
+        rules: dict[str, Any] = {}
+        for i, rule in enumerate(context.declaration.gate):
+            rules |= {k: v for k, v in flatten(f"gate.{i}", plain(rule)).items() if v not in (None, "")}
+        return rules
+
+    def inputs(self, context: Context) -> dict[str, Any]:
+        return {"input.bundle": context.results["seal"].digest, "input.data": context.results["data"].digest}
+
+    def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
+        from mlops_core.promotion import judge
+
+        d, ledger = context.declaration, context.workspace.ledger
+        evaluation: Evaluation = context.results["evaluate"]
+        champion = ledger.aliases(d.name).get(CHAMPION)
+
+        def other(alias: str) -> Evaluation | None:
+            number = ledger.aliases(d.name).get(alias)
+            return _evaluate(context, ledger.version(d.name, number).model) if number is not None else None
+
+        checks = judge(d.gate, evaluation, other)
+        passed = all(c.passed for c in checks)
+
+        def make(number: int) -> ModelVersion:
+            return ModelVersion(
+                name=d.name,
+                number=number,
+                model=context.results["seal"],
+                status="accepted" if passed else "rejected",
+                reasons=tuple(c.reason for c in checks),
+                evaluation=evaluation,
+                created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                code=_revision(context.workspace.root),
+                config={"text": d.text},
+                run=context.run.id if context.run else "",
+            )
+
+        version = ledger.add_version(d.name, key, make)
+        if passed and champion != version.number:
+            reason = "; ".join(c.reason for c in checks) or "no gate is declared"
+            if champion is not None:
+                ledger.set_alias(d.name, PREVIOUS, champion, actor=ACTOR, reason=f"replaced by version {version.number}")
+            ledger.set_alias(d.name, CHAMPION, version.number, actor=ACTOR, reason=reason)
+        return {"number": version.number, "passed": passed, "checks": plain(checks)}, None
+
+    def result(self, context: Context, outcome: Outcome, path: Path | None) -> Mapping[str, Any]:
+        return outcome.record
+
+
+def _evaluate(context: Context, model: Model) -> Evaluation:
+    from mlops_core.bundle import open_bundle
+    from mlops_core.promotion import evaluate
+
+    d, found = context.declaration, context.workspace.recover("bundles", model.artifact)
+    path = found[0] if found else model.path
+    bundle = open_bundle(path, plugins=context.workspace.plugins, sha256=model.digest, trust=d.trust)
+    return evaluate(bundle.predict, context.results["data"], d.slices, seed=d.seed)
+
+
+def _samples(dataset: Dataset) -> Any:
+    import polars as pl
+
+    from mlops_core.features import to_columns
+
+    frame = pl.scan_parquet(dataset.split("validation")).head(SAMPLES).collect()
+    return to_columns(frame, dataset.having("feature"))
+
+
+def _revision(root: Path) -> dict[str, Any]:
+    """The project's git revision, and whether it had uncommitted changes; empty outside git."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    revision = git("rev-parse", "HEAD")
+    return {} if not revision else {"git": revision, "dirty": bool(git("status", "--porcelain", "--", "."))}
