@@ -14,8 +14,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-record = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+C = TypeVar("C")
 field = dataclasses.field
+
+
+@typing.dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+def record(cls: type[C]) -> type[C]:
+    """A frozen dataclass with slots whose fields are given by name."""
+    return dataclasses.dataclass(frozen=True, slots=True, kw_only=True)(cls)
+
 
 Kind = Literal["data", "trainer", "tuner", "deployer", "monitor", "observer", "exporter"]
 KINDS: tuple[Kind, ...] = ("data", "trainer", "tuner", "deployer", "monitor", "observer", "exporter")
@@ -414,7 +421,7 @@ R = TypeVar("R")
 
 def restore(cls: type[R], data: Mapping[str, Any]) -> R:
     """The record of class `cls` that `plain` turned into `data`. Unknown keys of a newer writer are ignored."""
-    hints = _hints(cls)
+    hints = _hints(cast(Any, cls))
     return cls(**{name: _restore(hint, data[name]) for name, hint in hints.items() if name in data})
 
 

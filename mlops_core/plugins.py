@@ -8,31 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.metadata
 import inspect
-import json
 import re
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pluggy
 
 from mlops_core import hookspecs
-from mlops_core.contracts import KINDS, Choice, Kind, plain, record
+from mlops_core.contracts import KINDS, Choice, Kind, record
+from mlops_core.entries import Entry, installed
 from mlops_core.errors import PluginError, Problem, did_you_mean
+from mlops_core.options import Option as Option
+from mlops_core.options import check_options as check_options
+from mlops_core.options import make, options_of
+from mlops_core.options import type_words as type_words
 
-
-@record
-class Option:
-    """One option of a plugin: its name, type in words, default (None where it is required) and manual line."""
-
-    name: str
-    type: str
-    default: Any
-    required: bool
-    doc: str
+RESERVED: Mapping[str, frozenset[str]] = {
+    "data": frozenset({"plugin", "target", "task", "contract", "split"}),
+    "tuner": frozenset({"plugin", "space"}),
+}
+"""Keys of a section of the declaration that are the core's own, by kind; elsewhere `plugin` alone."""
 
 
 @record
@@ -65,17 +61,22 @@ class Broken:
 
 
 class Plugins:
-    """The plugins installed here: `names`, `offer`, `options`, `problems`, `build`, and `hook` to tell watchers."""
+    """The plugins installed here: `names`, `offer`, `options`, `problems`, `build`, and `tell` for watchers.
+
+    `extra` adds modules (name, module) that are not installed: for tests and notebooks.
+    """
 
     def __init__(self, extra: Iterable[tuple[str, Any]] = ()) -> None:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.broken: list[Broken] = []
         self._offers: dict[tuple[str, str], list[Offer]] = {}
-        for dist, entry in _entries():
-            self._load(entry.name, lambda e=entry: e.load(), dist.metadata["Name"], dist.version)
+        for entry in installed(hookspecs.PROJECT):
+            self._load(entry.name, entry.load, entry)
         for name, module in extra:
-            self._load(name, lambda m=module: m, name, "0")
+            self._load(
+                name, functools.partial(_same, module), Entry(name=name, value="", distribution=name, version="0")
+            )
 
     @property
     def hook(self) -> Any:
@@ -85,7 +86,8 @@ class Plugins:
         return tuple(sorted(name for k, name in self._offers if k == kind))
 
     def all(self) -> tuple[Offer, ...]:
-        return tuple(offer for _, offers in sorted(self._offers.items()) for offer in offers)
+        """Every offer, by kind and name; a name that is claimed twice is there twice."""
+        return tuple(offer for kind in KINDS for name in self.names(kind) for offer in self._offers[kind, name])
 
     def offer(self, kind: Kind, name: str) -> Offer:
         """The one plugin of that name. Raises PluginError: unknown (with the nearest), or claimed twice."""
@@ -97,7 +99,9 @@ class Plugins:
             return offers[0]
         hint = did_you_mean(name, self.names(kind))
         if not self._offers:
-            hint = "no plugins are installed: run 'python -m pip install mlops-core-framework' (or '-e .' in a checkout)"
+            hint = (
+                "no plugins are installed: run 'python -m pip install mlops-core-framework' (or '-e .' in a checkout)"
+            )
         broken = "".join(f"; plugin {b.entry!r} of {b.distribution} could not be used: {b.reason}" for b in self.broken)
         raise PluginError(f"unknown {kind} {name!r}; {hint}{broken}")
 
@@ -114,177 +118,125 @@ class Plugins:
         offer = self.offer(kind, choice.plugin)
         wrong = check_options(offer.cls, choice.options)
         if wrong:
-            raise PluginError(
-                "\n".join([f"{kind} {choice.plugin!r} cannot be built", *(f"{p.key}: {p.message}" + (f"; {p.suggestion}" if p.suggestion else "") for p in wrong)])
-            )
-        return _validate(offer.cls, choice.options)
+            told = [
+                ": ".join(filter(None, [p.key, p.message])) + (f"; {p.suggestion}" if p.suggestion else "")
+                for p in wrong
+            ]
+            raise PluginError("\n".join([f"{kind} {choice.plugin!r} cannot be built", *told]))
+        return make(offer.cls, choice.options)
 
     def watch(self, observers: Iterable[Any]) -> None:
-        """Registers built observers, so that they are told what happens."""
-        for observer in observers:
-            self.manager.register(observer)
-        self.manager.check_pending()
+        """Registers built observers, so that they are told what happens, in the order given."""
+        for observer in reversed(list(observers)):  # pluggy calls the last registered first
+            self._register(observer, _free_name(self.manager, type(observer).__name__))
 
     def tell(self, hook: str, **facts: Any) -> list[str]:
         """Calls a watching hook; what a watcher raises is returned in words, never raised."""
         said = []
-        caller = getattr(self.manager.hook, hook)
-        for impl in caller.get_hookimpls():
+        for impl in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             try:
                 impl.function(*(facts[a] for a in impl.argnames))
             except Exception as error:  # a watcher must not stop the work
                 said.append(f"observer {impl.plugin_name}: {type(error).__name__}: {error}")
         return said
 
-    def _load(self, entry: str, load: Any, distribution: str, version: str) -> None:
+    def _load(self, name: str, load: Callable[[], Any], entry: Entry) -> None:
         try:
             module = load()
-            self.manager.register(module, name=f"{distribution}:{entry}")
+            self._register(module, f"{entry.distribution}:{name}")
             try:
-                self.manager.check_pending()
-            except pluggy.PluginValidationError as error:
+                found = list(self._offered(module, entry))
+            except Exception:
                 self.manager.unregister(module)
-                raise PluginError(_pending(str(error), module)) from error
-            found = list(self._offered(module, distribution, version))
-        except Exception as error:
-            self.broken.append(Broken(entry=entry, distribution=distribution, reason=f"{type(error).__name__}: {error}"))
+                raise
+        except (Exception, SystemExit) as error:
+            reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            self.broken.append(Broken(entry=name, distribution=entry.distribution, reason=reason))
             return
         for offer in found:
             self._offers.setdefault((offer.kind, offer.name), []).append(offer)
 
-    def _offered(self, module: Any, distribution: str, version: str) -> Iterable[Offer]:
+    def _register(self, plugin: Any, name: str) -> None:
+        """All of the plugin or nothing. Raises PluginError for a misspelt hook or argument, and for a wrapper."""
+        try:
+            self.manager.register(plugin, name=name)
+        except ValueError as error:
+            raise PluginError(f"{_called(plugin)} is registered already") from error
+        except pluggy.PluginValidationError as error:
+            self.manager.unregister(plugin)
+            raise PluginError(_misused(str(error), plugin)) from error
+        try:
+            self.manager.check_pending()
+            _refuse_wrappers(self.manager, plugin)
+        except pluggy.PluginValidationError as error:
+            self.manager.unregister(plugin)
+            raise PluginError(_misused(str(error), plugin)) from error
+        except PluginError:
+            self.manager.unregister(plugin)
+            raise
+
+    def _offered(self, module: Any, entry: Entry) -> Iterator[Offer]:
         for kind in KINDS:
             for impl in getattr(self.manager.hook, f"mlops_{kind}").get_hookimpls():
-                if impl.plugin is not module:
-                    continue
-                for name, cls in impl.function().items():
-                    _refuse_unfit(kind, name, cls)
-                    package = cls.__module__.split(".")[0]
-                    yield Offer(kind=kind, name=name, cls=cls, distribution=distribution, version=version, package=package)
+                if impl.plugin is module:
+                    yield from _offers(kind, impl.function(), entry)
 
 
-RESERVED: Mapping[str, frozenset[str]] = {
-    "data": frozenset({"plugin", "target", "task", "contract", "split"}),
-    "tuner": frozenset({"plugin", "space"}),
-}
+def _offers(kind: Kind, offered: Any, entry: Entry) -> Iterator[Offer]:
+    if not isinstance(offered, Mapping):
+        raise PluginError(f"hook 'mlops_{kind}' must return a mapping of name to class, not {type(offered).__name__}")
+    for name, cls in offered.items():
+        _refuse_unfit(kind, name, cls)
+        package = cls.__module__.split(".")[0]
+        yield Offer(
+            kind=kind, name=name, cls=cls, distribution=entry.distribution, version=entry.version, package=package
+        )
 
 
-def _refuse_unfit(kind: str, name: str, cls: Any) -> None:
+def _refuse_unfit(kind: str, name: Any, cls: Any) -> None:
+    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w*", name)):
+        raise PluginError(f"{kind} name {name!r} must be letters, digits and underscores, as it is typed in YAML")
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
-        raise PluginError(f"{kind} {name!r} must be a dataclass whose fields are its options, not {cls!r}")
+        shown = cls.__qualname__ if isinstance(cls, type) else repr(cls)
+        raise PluginError(f"{kind} {name!r} must be a dataclass whose fields are its options, not {shown}")
     taken = {f.name for f in dataclasses.fields(cls)} & RESERVED.get(kind, frozenset({"plugin"}))
     if taken:
-        raise PluginError(f"{kind} {name!r} has option {', '.join(sorted(taken))}, which the declaration keeps for itself")
-
-
-def _pending(message: str, module: Any) -> str:
-    found = re.search(r"unknown hook '(\w+)'", message)
-    if not found:
-        return message
-    specs = [n for n in vars(hookspecs) if n.startswith("mlops_")]
-    return f"unknown hook {found[1]!r} in {getattr(module, '__name__', module)}; {did_you_mean(found[1], specs)}"
-
-
-def _entries() -> Iterable[tuple[importlib.metadata.Distribution, importlib.metadata.EntryPoint]]:
-    seen = set()
-    for dist in importlib.metadata.distributions():
-        for entry in dist.entry_points:
-            if entry.group == hookspecs.PROJECT and (entry.name, entry.value) not in seen:
-                seen.add((entry.name, entry.value))
-                yield dist, entry
-
-
-def options_of(cls: type) -> tuple[Option, ...]:
-    """The options of a plugin class; a line 'name: text' in its docstring documents a field without metadata."""
-    hints = typing.get_type_hints(cls)
-    manual = dict(re.findall(r"^\s*(\w+): (.+)$", inspect.getdoc(cls) or "", re.M))
-    found = []
-    for f in dataclasses.fields(cls):
-        if not f.init:
-            continue
-        missing = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        default = None if missing else f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc]
-        found.append(
-            Option(name=f.name, type=type_words(hints[f.name]), default=default, required=missing, doc=f.metadata.get("doc", manual.get(f.name, "")))
+        raise PluginError(
+            f"{kind} {name!r} has option {', '.join(sorted(taken))}, which the declaration keeps for itself"
         )
-    return tuple(found)
 
 
-def type_words(hint: Any) -> str:
-    """A type in words a user knows: 'int', "one of 'a', 'b'", 'list of int'."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Annotated:
-        return type_words(args[0])
-    if origin is typing.Literal:
-        return "one of " + ", ".join(map(repr, args))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join("null" if a is type(None) else type_words(a) for a in args)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "mapping"
-    if origin in (tuple, list, set, frozenset) or (isinstance(origin, type) and issubclass(origin, Iterable)):
-        return "list of " + type_words(args[0]) if args else "list"
-    return {"str": "text", "Path": "path", "Any": "any value"}.get(getattr(hint, "__name__", str(hint)), getattr(hint, "__name__", str(hint)))
+def _refuse_wrappers(manager: pluggy.PluginManager, plugin: Any) -> None:
+    for caller in manager.get_hookcallers(plugin) or ():
+        if any(i.plugin is plugin and (i.wrapper or i.hookwrapper) for i in caller.get_hookimpls()):
+            raise PluginError(
+                f"{_called(plugin)} wraps hook {caller.name!r}; a plugin offers or watches, it wraps nothing"
+            )
 
 
-def check_options(cls: type, options: Mapping[str, Any]) -> list[Problem]:
-    """Everything wrong with `options` as fields of `cls`, nested dataclasses included."""
-    import pydantic
-
-    try:
-        _validate(cls, options)
-    except pydantic.ValidationError as error:
-        return [_problem(cls, dict(e)) for e in error.errors(include_url=False)]
-    except (TypeError, ValueError, PluginError) as error:
-        return [Problem(place="", key="", message=str(error))]
-    return []
-
-
-def _problem(cls: type, error: dict[str, Any]) -> Problem:
-    loc = [str(part) for part in error["loc"]]
-    key, kind = ".".join(loc), error["type"]
-    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        return Problem(place="", key=key, message="unknown option", suggestion=did_you_mean(loc[-1], _fields_at(cls, loc[:-1])))
-    if kind in ("missing", "missing_argument"):
-        return Problem(place="", key=key, message="missing mandatory value")
-    if kind == "literal_error":
-        choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        return Problem(place="", key=key, message=f"unknown value {error['input']!r}", suggestion=did_you_mean(str(error["input"]), choices))
-    message = error["msg"][0].lower() + error["msg"][1:]
-    message = message.removeprefix("value error, ")
-    given = error.get("input")
-    shown = f", got {given!r}" if not isinstance(given, dict) and "got" not in message else ""
-    return Problem(place="", key=key, message=message + shown)
+def _misused(message: str, plugin: Any) -> str:
+    """pluggy's complaint, with the nearest hook or argument."""
+    hook = re.search(r"unknown hook '(\w+)'", message)
+    if hook:
+        known = [n for n in vars(hookspecs) if n.startswith("mlops_")]
+        return f"unknown hook {hook[1]!r} in {_called(plugin)}; {did_you_mean(hook[1], known)}"
+    hook, argument = re.search(r"for hook '(\w+)'", message), re.search(r"Argument\(s\) \{'(\w+)'", message)
+    if hook and argument:
+        known = list(inspect.signature(getattr(hookspecs, hook[1])).parameters)
+        return (
+            f"hook {hook[1]!r} in {_called(plugin)} has no argument {argument[1]!r}; {did_you_mean(argument[1], known)}"
+        )
+    return message
 
 
-def _fields_at(cls: Any, path: list[str]) -> list[str]:
-    for part in path:
-        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
-        hint = hints.get(part)
-        inner = [a for a in (typing.get_args(hint) or (hint,)) if dataclasses.is_dataclass(a)]
-        if not inner:
-            return []
-        cls = inner[0]
-    return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+def _same(module: Any) -> Any:
+    return module
 
 
-@functools.cache
-def _adapter(cls: type) -> Any:
-    import pydantic
-
-    _forbid_unknown(cls)
-    return pydantic.TypeAdapter(cls)
+def _called(plugin: Any) -> str:
+    return str(getattr(plugin, "__name__", type(plugin).__name__))
 
 
-def _forbid_unknown(cls: Any) -> None:
-    """pydantic reads a plain dataclass's configuration from this attribute, nested ones' from their own."""
-    if not dataclasses.is_dataclass(cls) or "__pydantic_config__" in vars(cls):
-        return
-    cls.__pydantic_config__ = {"extra": "forbid", "arbitrary_types_allowed": True}
-    for hint in typing.get_type_hints(cls).values():
-        for inner in (hint, *typing.get_args(hint)):
-            _forbid_unknown(inner)
-
-
-def _validate(cls: type, options: Mapping[str, Any]) -> Any:
-    # JSON in strict mode: lists may become tuples and text may become paths, but "3" never becomes 3.
-    return _adapter(cls).validate_json(json.dumps(plain(options)), strict=True)
+def _free_name(manager: pluggy.PluginManager, name: str) -> str:
+    taken = sum(n == name or n.startswith(f"{name} ") for n, _ in manager.list_name_plugin())
+    return f"{name} {taken + 1}" if taken else name
