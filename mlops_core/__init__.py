@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mlops_core.hookspecs import hookimpl as hookimpl
     from mlops_core.metrics import METRICS as METRICS
     from mlops_core.metrics import score as score
+    from mlops_core.trials import NoMetric as NoMetric
+    from mlops_core.trials import Trials as Trials
+    from mlops_core.trials import better as better
+    from mlops_core.trials import judged as judged
 
 _HOME = {
     "mlops_core.errors": ("MlopsError",),
@@ -30,6 +34,7 @@ _HOME = {
     ),
     "mlops_core.hookspecs": ("hookimpl",),
     "mlops_core.metrics": ("METRICS", "score"),
+    "mlops_core.trials": ("NoMetric", "Trials", "better", "judged"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_WHERE)
