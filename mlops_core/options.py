@@ -158,7 +158,7 @@ def _problem(cls: type, options: Any, error: dict[str, Any]) -> Problem:
     kind, key, bare = error["type"], ".".join(path), _bare(hint)
     if kind in _UNKNOWN:
         name = str(error["loc"][-1])
-        fields = [f.name for f in dataclasses.fields(bare) if f.init] if dataclasses.is_dataclass(bare) else []
+        fields = _given(bare) if dataclasses.is_dataclass(bare) else []
         return Problem(
             place="", key=".".join([*path, name]), message="unknown option", suggestion=did_you_mean(name, fields)
         )
@@ -190,6 +190,10 @@ def _walk(hint: Any, value: Any, loc: tuple[Any, ...]) -> tuple[list[str], Any, 
     return path, hint, value
 
 
+def _given(cls: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(cls) if f.init]
+
+
 def _inside(value: Any, part: Any) -> Any:
     try:
         return value[part]
@@ -200,7 +204,7 @@ def _inside(value: Any, part: Any) -> Any:
 def _below(hint: Any, part: Any) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return typing.get_type_hints(hint, include_extras=True).get(str(part))
+        return typing.get_type_hints(hint, include_extras=True).get(str(part)) if part in _given(hint) else None
     if _is(origin, Mapping):
         return args[1]
     if _is(origin, tuple) and isinstance(part, int):

@@ -158,22 +158,16 @@ class Plugins:
 
     def _register(self, plugin: Any, name: str) -> None:
         """All of the plugin or nothing. Raises PluginError for a misspelt hook or argument, and for a wrapper."""
+        if self.manager.is_registered(plugin):
+            raise PluginError(f"{_called(plugin)} is registered already")
         try:
             self.manager.register(plugin, name=name)
-        except ValueError as error:
-            raise PluginError(f"{_called(plugin)} is registered already") from error
-        except pluggy.PluginValidationError as error:
-            self.manager.unregister(plugin)
-            raise PluginError(_misused(str(error), plugin)) from error
-        try:
             self.manager.check_pending()
             _refuse_wrappers(self.manager, plugin)
-        except pluggy.PluginValidationError as error:
-            self.manager.unregister(plugin)
+        except (pluggy.PluginValidationError, PluginError) as error:
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
             raise PluginError(_misused(str(error), plugin)) from error
-        except PluginError:
-            self.manager.unregister(plugin)
-            raise
 
     def _offered(self, module: Any, entry: Entry) -> Iterator[Offer]:
         for kind in KINDS:
