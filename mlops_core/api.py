@@ -1,0 +1,286 @@
+"""Every command as one typed call. The CLI is a skin over this; notebooks and services use it alike.
+
+Each takes the project's folder and Hydra overrides (`["trainer.lr=0.01"]`), raises `MlopsError` for what a
+person can mend, and leaves nothing open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlops_core.contracts import Choice, Endpoint, ModelVersion, Rollout, Verdict, Window, record
+from mlops_core.errors import ServingError, UsageError, did_you_mean
+from mlops_core.plan import Plan
+from mlops_core.workspace import STATE, Workspace
+
+CHAMPION, PREVIOUS = "champion", "previous"
+
+
+@record
+class Status:
+    """What is there and how it does: versions, aliases, endpoint, verdict of the last window, last runs."""
+
+    name: str
+    versions: tuple[ModelVersion, ...]
+    aliases: Mapping[str, int]
+    endpoint: Endpoint | None
+    verdict: Verdict | None
+    window: Window | None
+    runs: tuple[Any, ...]
+
+
+def init(folder: Path, recipe: str = "credit") -> Path:
+    """Makes a project folder from a shipped recipe. Refuses a folder that holds anything."""
+    source = recipes()
+    if recipe not in source:
+        raise UsageError(f"unknown recipe {recipe!r}; {did_you_mean(recipe, source)}")
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty; name a new folder")
+    shutil.copytree(source[recipe], folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(STATE, "__pycache__"))
+    return folder
+
+
+def recipes() -> dict[str, Path]:
+    """The shipped recipes by name."""
+    from mlops_core.shipped import shipped
+
+    return {p.name: p for p in sorted(shipped("recipes").iterdir()) if (p / "conf" / "config.yaml").exists()}
+
+
+def plan(project: Path, overrides: Sequence[str] = ()) -> Plan:
+    """What `run` would do and why; changes nothing."""
+    from mlops_core.plan import plan as compute
+
+    with _context(project, overrides) as context:
+        return compute(context, _places(project, overrides, context.workspace.plugins))
+
+
+def run(
+    project: Path,
+    overrides: Sequence[str] = (),
+    *,
+    cause: str = "manual",
+    until: str = "",
+    observers: Iterable[Any] = (),
+    waiting: Callable[[str], None] | None = None,
+) -> Any:
+    """Makes reality equal to the declaration; see `mlops_core.flow.run` for what it gives and raises."""
+    from mlops_core.flow import run as close
+
+    with _context(project, overrides) as context:
+        plugins = context.workspace.plugins
+        built = [plugins.build("observer", c) for c in context.declaration.observers]
+        plugins.watch([*built, *observers])
+        return close(context, cause, until, waiting)
+
+
+def status(project: Path, overrides: Sequence[str] = (), *, judge: bool = True) -> Status:
+    """What is there. With `judge`, the prediction log since the last deployment is judged by the monitor now."""
+    from mlops_core.flow import deploying
+
+    with _context(project, overrides) as context:
+        name, ledger = context.declaration.name, context.workspace.ledger
+        found = deploying.actual(context)
+        judged = _judge(context, found[0]) if judge and found else None
+        past = ledger.verdicts(name, limit=1)
+        window, verdict = judged or (past[0] if past else (None, None))
+        return Status(
+            name=name,
+            versions=ledger.versions(name),
+            aliases=ledger.aliases(name),
+            endpoint=found[0] if found else None,
+            verdict=verdict,
+            window=window,
+            runs=ledger.runs(name, limit=5),
+        )
+
+
+def versions(project: Path, overrides: Sequence[str] = ()) -> tuple[tuple[ModelVersion, ...], Mapping[str, int]]:
+    """Every version, and the aliases."""
+    with _context(project, overrides) as context:
+        name = context.declaration.name
+        return context.workspace.ledger.versions(name), context.workspace.ledger.aliases(name)
+
+
+def version(project: Path, number: int, overrides: Sequence[str] = ()) -> ModelVersion:
+    """One version. Raises StoreError that names the versions there are."""
+    with _context(project, overrides) as context:
+        return context.workspace.ledger.version(context.declaration.name, number)
+
+
+def audit(project: Path, limit: int = 200, overrides: Sequence[str] = ()) -> tuple[tuple[Any, ...], str]:
+    """The latest audit entries, and the first fault of the chain ('' when it is whole)."""
+    with _context(project, overrides) as context:
+        return context.workspace.ledger.audit(limit=limit), context.workspace.ledger.verify_audit()
+
+
+def promote(project: Path, number: int, *, reason: str, overrides: Sequence[str] = ()) -> Endpoint | None:
+    """Makes an accepted version champion by hand, and the endpoint serve it."""
+    with _context(project, overrides) as context:
+        ledger, name = context.workspace.ledger, context.declaration.name
+        chosen = ledger.version(name, number)
+        if chosen.status != "accepted":
+            raise UsageError(f"version {number} was rejected by its gate ({'; '.join(chosen.reasons)}); only an accepted version can be promoted")
+        with ledger.lock(name):
+            before = ledger.aliases(name).get(CHAMPION)
+            if before == number:
+                raise UsageError(f"version {number} is the champion already")
+            _move(context, before, number, reason)
+            return _redeploy(context, before, number, reason)
+
+
+def rollback(project: Path, *, reason: str, overrides: Sequence[str] = ()) -> tuple[int, Endpoint | None]:
+    """Makes the previous champion champion again, and the endpoint serve it."""
+    with _context(project, overrides) as context:
+        ledger, name = context.workspace.ledger, context.declaration.name
+        with ledger.lock(name):
+            aliases = ledger.aliases(name)
+            previous = aliases.get(PREVIOUS)
+            if previous is None:
+                raise UsageError("there is no earlier champion to roll back to; see 'mlops versions'")
+            before = aliases.get(CHAMPION)
+            _move(context, before, previous, reason)
+            return previous, _redeploy(context, before, previous, reason)
+
+
+def stop(project: Path, overrides: Sequence[str] = (), *, reason: str = "") -> bool:
+    """Stops the endpoint; False where none was running."""
+    with _context(project, overrides) as context:
+        ledger, name = context.workspace.ledger, context.declaration.name
+        recorded = ledger.desired(name)
+        choice = Choice(plugin=recorded[0]) if recorded else context.declaration.deployer
+        if choice is None:
+            return False
+        stopped: bool = context.build("deployer", choice).stop(name, context.workspace.state / "serve" / name)
+        if recorded:
+            ledger.desire(name, None, deployer=choice.plugin, actor=_user(), reason=reason or "stopped by hand")
+        return stopped
+
+
+def predict(project: Path, rows: Sequence[Mapping[str, Any]] = (), *, samples: int = 0, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Asks the running endpoint. Without rows, sends the first `samples` rows of the champion's smoke set."""
+    import json
+    import urllib.error
+    import urllib.request
+
+    from mlops_core.flow import deploying
+
+    with _context(project, overrides) as context:
+        found = deploying.actual(context)
+        if found is None:
+            raise ServingError("no endpoint is running; start it with 'mlops run'")
+        endpoint, serving = found
+        if not rows:
+            rows = _sample_rows(serving.routes[0].bundle, samples or 1)
+    request = urllib.request.Request(f"{endpoint.url}/predict", json.dumps({"rows": list(rows)}).encode(), {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return {"asked": list(rows), **json.load(answer)}
+    except urllib.error.HTTPError as error:
+        raise ServingError(_refused(error.read())) from error
+    except OSError as error:
+        raise ServingError(f"{endpoint.url} does not answer: {error}") from error
+
+
+@contextlib.contextmanager
+def _context(project: Path, overrides: Sequence[str]) -> Iterator[Any]:
+    from mlops_core.config import declare, find_root
+    from mlops_core.flow import Context
+
+    root = find_root(Path(project))
+    workspace = Workspace(root, declare(root, overrides))
+    try:
+        yield Context(workspace, workspace.declaration)
+    finally:
+        workspace.close()
+
+
+def _places(project: Path, overrides: Sequence[str], plugins: Any) -> Callable[[str], str]:
+    """Where a value is written; the composed origins are only worked out when a cause is to be told."""
+    from functools import cache
+
+    from mlops_core.config import find_root, origins
+
+    @cache
+    def found() -> Mapping[str, Any]:
+        return origins(find_root(Path(project)), overrides, plugins)
+
+    def place(key: str) -> str:
+        if key.startswith(("code.", "library.", "input.", "source", "tuned.")):
+            return ""
+        origin = found().get(key)
+        return origin.place if origin else ""
+
+    return place
+
+
+def _move(context: Any, before: int | None, after: int, reason: str) -> None:
+    ledger, name, actor = context.workspace.ledger, context.declaration.name, _user()
+    if before is not None:
+        ledger.set_alias(name, PREVIOUS, before, actor=actor, reason=reason)
+    ledger.set_alias(name, CHAMPION, after, actor=actor, reason=reason)
+
+
+def _redeploy(context: Any, before: int | None, after: int, reason: str) -> Endpoint | None:
+    from mlops_core.flow import deploying
+
+    if deploying.actual(context) is None:
+        return None
+    wanted = deploying.desired(context)
+    endpoint = deploying.apply(context, wanted) if wanted else None
+    rollout = Rollout(name=context.declaration.name, strategy="all_at_once", stable=before or 0, candidate=after, state="done", reason=reason)
+    context.workspace.plugins.tell("mlops_rollout", rollout=rollout)
+    return endpoint
+
+
+def _judge(context: Any, endpoint: Endpoint) -> tuple[Window, Verdict] | None:
+    from mlops_core.bundle import open_bundle
+    from mlops_core.contracts import Alert
+    from mlops_core.flow import deploying
+    from mlops_core.windows import collect
+
+    d, workspace = context.declaration, context.workspace
+    serving = deploying.actual(context)[1]
+    if d.monitor is None:
+        return None
+    route = serving.routes[0]
+    window = collect(serving.log, workspace.state / "windows", endpoint=d.name, version=route.version)
+    if window is None:
+        return None
+    bundle = open_bundle(route.bundle, plugins=workspace.plugins, sha256=route.sha256, trust=d.trust)
+    if bundle.profile is None:
+        return None
+    verdict = context.build("monitor", d.monitor).judge(bundle.profile, window)
+    workspace.ledger.put_verdict(d.name, window, verdict)
+    if verdict.state == "alarm":
+        workspace.plugins.tell("mlops_alert", alert=Alert(window=window, verdict=verdict))
+    return window, verdict
+
+
+def _sample_rows(bundle: Path, count: int) -> list[dict[str, Any]]:
+    from mlops_core.bundle import sample_rows
+
+    return sample_rows(bundle)[:count]
+
+
+def _refused(body: bytes) -> str:
+    import json
+
+    try:
+        problem = json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")[:500]
+    errors = [f"row {e.get('row')}, column {e.get('column')}: {e.get('message')}" for e in problem.get("errors", [])]
+    return "\n".join([str(problem.get("detail") or problem.get("title")), *errors])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

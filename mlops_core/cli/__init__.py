@@ -1,0 +1,1 @@
+"""The command `mlops`: a thin skin over `mlops_core.api`."""

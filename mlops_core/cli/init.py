@@ -1,0 +1,21 @@
+"""Makes a project folder from a shipped recipe: declaration, contract, data and README."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+SUMMARY = "make a project folder from a shipped recipe"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="the new project's folder")
+    parser.add_argument("--recipe", default="credit", help="which recipe (default: credit; 'mlops init --list' names all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from mlops_core import api
+
+    folder = api.init(args.folder, args.recipe)
+    print(f"{folder}: a project from recipe {args.recipe!r}\nnext: cd {folder} && mlops plan && mlops run")
+    return 0

@@ -1,0 +1,41 @@
+"""Shows what 'mlops run' would do and why, key by key. Changes nothing.
+
+Exits with 0 where nothing is due and 2 where work is due.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from mlops_core.cli.arguments import add_project, console, print_json
+
+SUMMARY = "what run would do and why, key by key; changes nothing"
+MARKS = {"unchanged": ("=", "green"), "restore": ("^", "cyan"), "due": ("~", "yellow")}
+SHOWN = 12
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_project(parser)
+    parser.add_argument("--all", action="store_true", help=f"show every cause (default: the first {SHOWN} of each stage)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from mlops_core import api
+
+    plan = api.plan(args.project, args.overrides)
+    if args.json:
+        print_json({"name": plan.name, "due": plan.due, "steps": plan.steps})
+        return 2 if plan.due else 0
+    out = console()
+    for step in plan.steps:
+        mark, colour = MARKS[step.state]
+        past = f"  (took {step.seconds:.1f} s last time)" if step.seconds >= 0.05 else ""
+        out.print(f"[{colour}]{mark}[/] {step.stage:<9} {step.state}{past}")
+        shown = step.causes if args.all else step.causes[:SHOWN]
+        for cause in shown:
+            out.print(f"    {cause}", markup=False)
+        if len(shown) < len(step.causes):
+            out.print(f"    and {len(step.causes) - len(shown)} more: --all shows them")
+    due = [s.stage for s in plan.steps if s.state != "unchanged"]
+    out.print(f"{plan.name}: {', '.join(due)} due; 'mlops run' does it" if due else f"{plan.name}: reality is as declared; nothing to do")
+    return 2 if plan.due else 0

@@ -1,0 +1,40 @@
+"""What is there and how it does: versions, aliases, endpoint, the monitor's verdict, the last runs."""
+
+from __future__ import annotations
+
+import argparse
+
+from mlops_core.cli.arguments import add_project, console, print_json
+
+SUMMARY = "versions, endpoint, health, drift, last runs"
+COLOURS = {"healthy": "green", "alarm": "red", "unknown": "yellow"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_project(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mlops_core import api
+
+    found = api.status(args.project, args.overrides)
+    if args.json:
+        print_json(found)
+        return 0
+    out = console()
+    names = {number: alias for alias, number in found.aliases.items()}
+    out.print(f"{found.name}: {len(found.versions)} versions")
+    for version in found.versions[-5:]:
+        scores = ", ".join(f"{k} {s.value:.4f}" for k, s in list(version.evaluation.metrics.items())[:3])
+        out.print(f"  {version.number:>3}  {version.status:<9} {names.get(version.number, ''):<10} {version.created}  {scores}", markup=False)
+    out.print(f"endpoint: {found.endpoint.url} serves version {', '.join(map(str, found.endpoint.versions))}" if found.endpoint else "endpoint: none is running")
+    if found.verdict is None:
+        out.print("drift: not judged yet" + (" (no predictions logged)" if found.endpoint else ""))
+    else:
+        rows = f" over {found.window.rows:,} predictions" if found.window else ""
+        out.print(f"drift: [{COLOURS[found.verdict.state]}]{found.verdict.state}[/]{rows}")
+        for reason in found.verdict.reasons[:8]:
+            out.print(f"  {reason}", markup=False)
+    for row in found.runs:
+        out.print(f"run {row.id[:8]}  {row.started}  {row.state}" + (f": {row.error.splitlines()[0][:120]}" if row.error else ""), markup=False)
+    return 0

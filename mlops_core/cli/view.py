@@ -1,0 +1,195 @@
+"""How a run is told: one calm live view on a terminal, plain lines elsewhere, JSON events for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from mlops_core.contracts import Dataset, Endpoint, Evaluation, Model, Scores, Tuned, plain
+from mlops_core.hookspecs import hookimpl
+
+EVERY = 5.0  # seconds between two progress lines where there is no terminal
+
+
+class View:
+    """Plain lines: a stage started, how far it is, what it left."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+        self.began: dict[str, float] = {}
+        self.last = 0.0
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def line(self, text: str) -> None:
+        print(text, file=self.out, flush=True)
+
+    def waiting(self, holder: str) -> None:
+        self.line(f"waiting: {holder}")
+
+    @hookimpl
+    def mlops_started(self, stage: str, cause: str) -> None:
+        self.began[stage] = time.monotonic()
+        self.line(f"{stage:<9} {cause}")
+
+    @hookimpl
+    def mlops_progress(self, stage: str, step: int, scores: Scores) -> None:
+        now = time.monotonic()
+        if now - self.last >= EVERY:
+            self.last = now
+            self.line(f"{stage:<9} {_step(stage, step, scores)}")
+
+    @hookimpl
+    def mlops_finished(self, stage: str, record: Any, skipped: bool) -> None:
+        self.line(f"{stage:<9} {self.told(stage, record, skipped)}")
+
+    @hookimpl
+    def mlops_failed(self, stage: str, error: str) -> None:
+        self.line(f"{stage:<9} failed")
+
+    def told(self, stage: str, record: Any, skipped: bool) -> str:
+        """What a stage left, in one line."""
+        took = "unchanged" if skipped else f"{time.monotonic() - self.began.get(stage, time.monotonic()):.1f} s"
+        return f"{took:<9} {left(stage, record)}"
+
+
+class Events(View):
+    """One JSON object a line."""
+
+    def event(self, name: str, **facts: Any) -> None:
+        self.line(json.dumps({"event": name, **plain(facts)}, default=str))
+
+    def waiting(self, holder: str) -> None:
+        self.event("waiting", holder=holder)
+
+    @hookimpl
+    def mlops_started(self, stage: str, cause: str) -> None:
+        self.event("started", stage=stage, cause=cause)
+
+    @hookimpl
+    def mlops_progress(self, stage: str, step: int, scores: Scores) -> None:
+        self.event("progress", stage=stage, step=step, scores=scores)
+
+    @hookimpl
+    def mlops_finished(self, stage: str, record: Any, skipped: bool) -> None:
+        self.event("finished", stage=stage, skipped=skipped, record=record)
+
+    @hookimpl
+    def mlops_failed(self, stage: str, error: str) -> None:
+        self.event("failed", stage=stage, error=error)
+
+
+class Live(View):
+    """A terminal: each finished stage is a line that stays, the running one a spinner that moves."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__(out)
+        from rich.console import Console
+
+        self.console = Console(file=out, highlight=False)
+        self.status: Any = None
+
+    def __exit__(self, *error: object) -> None:
+        self._rest()
+
+    def line(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def _rest(self) -> None:
+        if self.status is not None:
+            self.status.stop()
+            self.status = None
+
+    def _say(self, text: str) -> None:
+        from rich.markup import escape
+
+        if self.status is None:
+            self.status = self.console.status(escape(text), spinner="dots")
+            self.status.start()
+        else:
+            self.status.update(escape(text))
+
+    def waiting(self, holder: str) -> None:
+        self._say(f"waiting: {holder}")
+
+    @hookimpl
+    def mlops_started(self, stage: str, cause: str) -> None:
+        self.began[stage] = time.monotonic()
+        self._say(f"{stage:<9} {cause}")
+
+    @hookimpl
+    def mlops_progress(self, stage: str, step: int, scores: Scores) -> None:
+        self._say(f"{stage:<9} {_step(stage, step, scores)}")
+
+    @hookimpl
+    def mlops_finished(self, stage: str, record: Any, skipped: bool) -> None:
+        self._rest()
+        self.console.print(f"[{'dim' if skipped else 'green'}]{'=' if skipped else '✓'}[/] ", end="")
+        self.console.print(f"{stage:<9} {self.told(stage, record, skipped)}", markup=False)
+
+    @hookimpl
+    def mlops_failed(self, stage: str, error: str) -> None:
+        self._rest()
+        self.console.print(f"[red]✗[/] {stage:<9} failed")
+
+
+def choose(as_json: bool, out: TextIO = sys.stdout) -> Any:
+    """The view that fits: events, live, or plain lines."""
+    return Events(out) if as_json else Live(out) if out.isatty() else View(out)
+
+
+def left(stage: str, record: Any) -> str:
+    """What a stage left, in words."""
+    if isinstance(record, Dataset):
+        rows = ", ".join(f"{n:,} {s}" for s, n in record.rows.items())
+        gone = f", {record.rejected:,} in quarantine" if record.rejected else ""
+        return f"{rows} rows{gone}; digest {record.digest[:12]}"
+    if isinstance(record, Tuned):
+        best = ", ".join(f"{k} {_number(v)}" for k, v in record.params.items())
+        return f"{len(record.trials)} trials; best: {best}"
+    if isinstance(record, Model):
+        return f"bundle {record.digest[:12]}"
+    if isinstance(record, Evaluation):
+        return ", ".join(f"{k} {s.value:.4f}" for k, s in list(record.metrics.items())[:3]) + f" on {record.rows:,} test rows"
+    if isinstance(record, Endpoint):
+        return f"{record.url} serves version {', '.join(map(str, record.versions))}"
+    if stage == "train":
+        return ", ".join(f"{k} {v:.4f}" for k, v in list(record["scores"].items())[:4])
+    if stage == "gate":
+        return f"version {record['number']} {'accepted' if record['passed'] else 'rejected'}"
+    return ""
+
+
+def summary(finished: Any, project: Path) -> str:
+    """The closing lines of a run: what is answered where, what was stored, how to go on."""
+    did = f"{len(finished.performed)} stages done, {len(finished.skipped)} unchanged"
+    did += f", {len(finished.restored)} restored" if finished.restored else ""
+    lines = ["", f"{finished.run.name}: {did} in {finished.seconds:.1f} s"]
+    if finished.endpoint:
+        lines += [
+            f"  endpoint  {finished.endpoint.url}  (docs: {finished.endpoint.url}/docs)",
+            "  ask it    mlops predict --sample",
+        ]
+    if finished.version:
+        lines.append(f"  version   {finished.version}  (mlops versions show {finished.version})")
+    lines.append("  stored    .mlops/: ledger.db, objects, data, bundles, prediction log")
+    if finished.endpoint:
+        lines.append("  stop it   mlops stop")
+    lines += [f"  note      {c}" for c in finished.complaints]
+    return "\n".join(lines)
+
+
+def _step(stage: str, step: int, scores: Scores) -> str:
+    unit = "trial" if stage == "tune" else "epoch"
+    return f"{unit} {step}  " + "  ".join(f"{k} {v:.4f}" for k, v in list(scores.items())[:4] if v == v)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

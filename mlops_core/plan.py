@@ -1,0 +1,155 @@
+"""Declaration against reality: what a run would do, and why, key by key. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from mlops_core.contracts import record
+from mlops_core.flow import STAGES, Context, deploying
+from mlops_core.flow.context import Stage, key_of
+from mlops_core.ledger import Outcome
+
+INPUTS = ("input.", "tuned.")
+
+
+@record
+class Cause:
+    """One key that differs: what it was, what it is declared to be, and where that is written."""
+
+    key: str
+    old: Any
+    new: Any
+    place: str = ""
+
+    def __str__(self) -> str:
+        where = f" ({self.place})" if self.place else ""
+        if self.old is None:
+            return f"{self.key} {_shown(self.new)}{where}"
+        return f"{self.key} {_shown(self.old)} -> {_shown(self.new)}{where}"
+
+
+@record
+class Step:
+    """What a run would do with one stage: nothing, restore its output, or perform it."""
+
+    stage: str
+    state: Literal["unchanged", "restore", "due"]
+    causes: tuple[Cause, ...] = ()
+    seconds: float = 0.0  # what it took last time
+
+
+@record
+class Plan:
+    """Every step in order. `due` where a run would change something."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+    @property
+    def due(self) -> bool:
+        return any(s.state != "unchanged" for s in self.steps)
+
+
+def plan(context: Context, places: Callable[[str], str] = lambda key: "") -> Plan:
+    """The steps between the declaration and reality. `places(key)` says where a declared value is written."""
+    steps: list[Step] = []
+    for stage in STAGES:
+        if stage.declared(context):
+            steps.append(_step(context, stage, places, steps))
+    steps += _deploy(context, steps)
+    return Plan(name=context.declaration.name, steps=tuple(steps))
+
+
+def _step(context: Context, stage: Stage, places: Callable[[str], str], before: list[Step]) -> Step:
+    ledger, name = context.workspace.ledger, context.declaration.name
+    latest = ledger.latest(name, stage.name)
+    own = stage.own(context)
+    try:
+        parts = {**own, **stage.inputs(context)}
+    except KeyError as missing:  # an earlier stage has no result yet: what it leaves cannot be known
+        due = missing.args[0]
+        causes = _differences(own, latest, places, known_only=True) if latest else ()
+        return Step(stage=stage.name, state="due", causes=(*causes, _waits(due)), seconds=latest.seconds if latest else 0.0)
+    key = key_of(parts)
+    outcome = ledger.outcome(name, stage.name, key)
+    current = latest is not None and latest.key == key
+    if outcome is not None and (current or stage.name != "gate"):
+        state = _stored(context, stage, outcome)
+        if state != "due":
+            path = context.workspace.home(stage.home, outcome.artifacts[0]) if outcome.artifacts else None
+            context.results[stage.name] = stage.result(context, outcome, path)
+            causes = () if state == "unchanged" else (Cause(key="stored output", old=None, new="deleted or altered; restored from the object store"),)
+            return Step(stage=stage.name, state=state, causes=causes)
+        return Step(stage=stage.name, state="due", causes=(Cause(key="stored output", old=None, new="lost or altered"),), seconds=outcome.seconds)
+    if latest is None:
+        return Step(stage=stage.name, state="due", causes=(Cause(key="first run", old=None, new=""),))
+    causes = _differences(parts, latest, places)
+    if stage.name == "data":
+        causes += _rows(context, latest, causes)
+    if outcome is not None:
+        causes += (Cause(key=f"version {outcome.record['number']}", old=None, new="is declared again"),)
+    return Step(stage=stage.name, state="due", causes=causes, seconds=latest.seconds)
+
+
+def _stored(context: Context, stage: Stage, outcome: Outcome) -> Literal["unchanged", "restore", "due"]:
+    if not outcome.artifacts:
+        return "unchanged"
+    workspace, artifact = context.workspace, outcome.artifacts[0]
+    if workspace.objects.intact(artifact, workspace.home(stage.home, artifact)):
+        return "unchanged" if workspace.objects.has(artifact) else "restore"
+    return "restore" if workspace.objects.has(artifact) else "due"
+
+
+def _differences(
+    parts: Mapping[str, Any], latest: Outcome | None, places: Callable[[str], str], known_only: bool = False
+) -> tuple[Cause, ...]:
+    before = latest.parts if latest else {}
+    keys = sorted(set(before) | set(parts), key=lambda k: (k.startswith(("code.", "library.")), k))
+    if known_only:
+        keys = [k for k in keys if not k.startswith((*INPUTS, "source"))]
+    return tuple(
+        Cause(key=k, old=before.get(k), new=parts.get(k), place=places(k)) for k in keys if before.get(k) != parts.get(k)
+    )
+
+
+def _rows(context: Context, latest: Outcome, causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
+    """How many rows more or fewer, where the source can count them without reading them."""
+    if not any(c.key.startswith("source.") for c in causes):
+        return ()
+    import polars as pl
+
+    try:
+        table = context.build("data", context.declaration.data).read()
+        if not isinstance(table, pl.LazyFrame):
+            return ()
+        now = table.select(pl.len()).collect().item()
+    except Exception:  # a broken source is told by the run that reads it
+        return ()
+    more = now - sum(latest.record["rows"].values()) - latest.record["rejected"]
+    words = "as many rows as before" if more == 0 else f"{abs(more)} rows {'more' if more > 0 else 'fewer'}"
+    return (Cause(key="data", old=None, new=words),)
+
+
+def _deploy(context: Context, before: list[Step]) -> list[Step]:
+    if context.declaration.deployer is None:
+        return []
+    due = next((s.stage for s in before if s.state == "due"), "")
+    wanted = deploying.desired(context)
+    causes = [Cause(key=k, old=a, new=b) for k, (a, b) in deploying.causes(context, wanted).items()]
+    if due:
+        causes.append(Cause(key="version", old=_serving(wanted), new="the next one, when it passes its gate"))
+    return [Step(stage=deploying.NAME, state="due" if causes else "unchanged", causes=tuple(causes))]
+
+
+def _serving(wanted: Any) -> int | None:
+    return wanted.routes[0].version if wanted else None
+
+
+def _waits(stage: str) -> Cause:
+    return Cause(key=f"waits for {stage}", old=None, new="")
+
+
+def _shown(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
