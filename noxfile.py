@@ -1,0 +1,125 @@
+"""One word to run, one word to check:
+
+    nox -s run      the credit recipe, from its table to an answered prediction
+    nox             lint, and the tests against the built wheel
+    nox -s bench    the figures of tests/benchmarks (minutes)
+
+uv is used where it is present; nothing needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+HERE = Path(__file__).parent
+TORCH = "torch==2.13.0"
+LINT = ["ruff", "mypy", "import-linter", "types-PyYAML"]
+TEST = ["pytest", "pytest-timeout", "hypothesis", "httpx", "moto[server]", "hatchling", "lightning", "psutil"]
+EXTRAS = "default,postgres,adbc,s3"
+DEMO = HERE / "credit-demo"
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff, mypy --strict, and the floors of the house."""
+    prepare(session)
+    install(session, *LINT, "-e", f".[{EXTRAS}]", *TEST)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The suite, against the built wheel. Words after '--' go to pytest."""
+    prepare(session)
+    wheel = build(session)
+    install(session, f"mlops-core-framework[{EXTRAS}] @ {wheel.as_uri()}", *TEST)
+    replace(session, wheel)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def run(session: nox.Session) -> None:
+    """The credit recipe: data, tuning, training, gate, version, endpoint, answer."""
+    prepare(session)
+    wheel = build(session)
+    install(session, f"mlops-core-framework[default] @ {wheel.as_uri()}")
+    replace(session, wheel)
+    if not DEMO.exists():
+        session.run("mlops", "init", str(DEMO), "--recipe", "credit", silent=False)
+    os.chdir(DEMO)
+    session.run("mlops", "run", *session.posargs)
+    session.run("mlops", "predict", "--sample")
+    command = Path(session.bin) / "mlops"
+    session.log(f"the project is in {DEMO.name}/, the command is {os.path.relpath(command, DEMO)}")
+    session.log(f"next: cd {DEMO.name}; run it with 'plan', 'status', 'versions show 1'; 'stop' ends the endpoint")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Prints the ratios of tests/benchmarks; words after '--' choose which."""
+    prepare(session)
+    install(session, f"mlops-core-framework[{EXTRAS}] @ {HERE.as_uri()}", *TEST, "kedro", "sf-hamilton")
+    session.run("python", "tests/benchmarks/run.py", *session.posargs)
+
+
+def prepare(session: nox.Session) -> None:
+    """Torch's CPU build first, so that nothing later pulls the CUDA packages; and compiled bytecode."""
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""  # workers would compile torch anew at every start
+    links = find_links()
+    if os.name != "posix" or sys.platform == "darwin" or links:
+        pip(session, TORCH, *(["--find-links", links] if links else []))
+    elif uv(session):
+        pip(session, TORCH, "--torch-backend", "cpu")
+    else:  # pip alone cannot choose the CPU build; uv, from the index, can
+        pip(session, "uv")
+        session.run("uv", "pip", "install", "-q", TORCH, "--torch-backend", "cpu")
+
+
+def install(session: nox.Session, *what: str) -> None:
+    """Installs pinned versions, and says so: it takes a few minutes the first time."""
+    session.log("installing (minutes the first time, seconds later) ...")
+    pip(session, *what, "-c", str(HERE / "constraints.txt"))
+
+
+def pip(session: nox.Session, *what: str) -> None:
+    session.install(*(["--compile-bytecode"] if uv(session) else []), *what, silent=False)
+
+
+def replace(session: nox.Session, wheel: Path) -> None:
+    """The version number is the same at every build, so an environment that is kept needs telling."""
+    session.install("--no-deps", "--reinstall" if uv(session) else "--force-reinstall", str(wheel))
+
+
+def uv(session: nox.Session) -> bool:
+    return session.venv_backend == "uv"
+
+
+def build(session: nox.Session) -> Path:
+    """The wheel, built afresh into the session's own folder."""
+    session.install("build", "hatchling", "-c", str(HERE / "constraints.txt"))
+    out = Path(session.create_tmp()).resolve() / "wheel"
+    shutil.rmtree(out, ignore_errors=True)
+    session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), ".", silent=True)
+    return next(out.glob("*.whl"))
+
+
+def find_links() -> str:
+    """Where pip is told to look for files; uv does not read it."""
+    if os.environ.get("PIP_FIND_LINKS"):
+        return os.environ["PIP_FIND_LINKS"]
+    asked = subprocess.run([sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
