@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlops_core.features import target_values as target_values
     from mlops_core.features import to_columns as to_columns
     from mlops_core.features import write_json as write_json
+    from mlops_core.hashing import FileDigest as FileDigest
+    from mlops_core.hashing import file_digest as file_digest
     from mlops_core.hookspecs import hookimpl as hookimpl
     from mlops_core.metrics import METRICS as METRICS
     from mlops_core.metrics import score as score
@@ -32,6 +34,7 @@ _HOME = {
     "mlops_core.features": (
         "Encoder", "ModelFile", "load_onnx", "read_split", "save_onnx", "target_values", "to_columns", "write_json",
     ),
+    "mlops_core.hashing": ("FileDigest", "file_digest"),
     "mlops_core.hookspecs": ("hookimpl",),
     "mlops_core.metrics": ("METRICS", "score"),
     "mlops_core.trials": ("NoMetric", "Trials", "better", "judged"),

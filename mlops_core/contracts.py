@@ -280,7 +280,10 @@ class Route:
 
 @record
 class Serving:
-    """The desired state of an endpoint. Weights of the stable and candidate routes sum to 100."""
+    """The desired state of an endpoint. Weights of the stable and candidate routes sum to 100.
+
+    `state` is the deployer's folder, `log` the prediction log's; `trust` as in the declaration.
+    """
 
     name: str
     routes: tuple[Route, ...]
@@ -288,6 +291,7 @@ class Serving:
     log: Path
     max_rows: int = 10_000
     max_bytes: int = 16 * 1024 * 1024
+    trust: tuple[str, ...] = ()
 
 
 @record
@@ -354,12 +358,13 @@ class Rollout:
 
 @record
 class Run:
-    """One `mlops run`: its id, the project's name, when and why it began."""
+    """One `mlops run`: its id, the project's name, when and why it began, and the project's folder."""
 
     id: str
     name: str
     started: str
     cause: str = "manual"
+    project: str = ""
 
 
 @record

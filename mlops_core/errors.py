@@ -18,6 +18,7 @@ there is instead. Each error carries one string, so that it crosses processes un
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -56,7 +57,19 @@ class BundleError(MlopsError):
 
 
 class StoreError(MlopsError):
-    pass
+    @classmethod
+    def of(cls, doing: str, error: OSError) -> StoreError:
+        """What the system refused, in words: `doing` says what was tried and names the path."""
+        words = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EFBIG: "the file would grow over the allowed size",
+            errno.EROFS: "the disk is read-only",
+            errno.EACCES: "no permission",
+            errno.EPERM: "no permission",
+            errno.ENOENT: "no such file or folder",
+        }
+        return cls(f"{doing}: {words.get(error.errno or 0, error.strerror or str(error))}")
 
 
 class ServingError(MlopsError):
