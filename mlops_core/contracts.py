@@ -408,14 +408,37 @@ class Declaration:
     text: str = ""
 
 
-def plain(value: Any) -> Any:
-    """`value` as JSON-able data: records become dicts, paths strings, tuples lists."""
+class Secret(str):
+    """Text that holds something from the environment: used as it is, written down as its `reference`."""
+
+    reference: str
+
+    def __new__(cls, value: str, reference: str) -> Secret:
+        made = super().__new__(cls, value)
+        made.reference = reference
+        return made
+
+    def __repr__(self) -> str:
+        return repr(self.reference)
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str, str]]:
+        return Secret, (str.__str__(self), self.reference)
+
+
+def plain(value: Any, *, reveal: bool = False) -> Any:
+    """`value` as JSON-able data: records become dicts, paths strings, tuples lists.
+
+    A `Secret` becomes its reference; with `reveal` its value: only to use it, never to keep it.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name), reveal=reveal) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): plain(v, reveal=reveal) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        ordered = sorted(value) if isinstance(value, set | frozenset) else value
+        return [plain(v, reveal=reveal) for v in ordered]
+    if isinstance(value, Secret):
+        return str.__str__(value) if reveal else value.reference
     if isinstance(value, Path):
         return str(value)
     return value

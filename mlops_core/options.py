@@ -123,7 +123,7 @@ def check_options(cls: type, options: Mapping[str, Any]) -> list[Problem]:
 
 def make(cls: type, options: Mapping[str, Any]) -> Any:
     """The object of class `cls` made of its options. Raises what pydantic or its own checks raise."""
-    return _adapter(cls).validate_json(json.dumps(plain(options), default=str), strict=True)
+    return _adapter(cls).validate_json(json.dumps(plain(options, reveal=True), default=str), strict=True)
 
 
 @functools.cache
@@ -155,17 +155,17 @@ _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 def _problem(cls: type, options: Any, error: dict[str, Any]) -> Problem:
     """pydantic's finding in our words, at the dotted key a user wrote."""
     path, hint, given = _walk(cls, options, error["loc"])
-    kind, key, bare = error["type"], ".".join(path), _bare(hint)
+    kind, key, inner = error["type"], ".".join(path), bare(hint)
     if kind in _UNKNOWN:
         name = str(error["loc"][-1])
-        fields = _given(bare) if dataclasses.is_dataclass(bare) else []
+        fields = _given(inner) if dataclasses.is_dataclass(inner) else []
         return Problem(
             place="", key=".".join([*path, name]), message="unknown option", suggestion=did_you_mean(name, fields)
         )
     if kind in _MISSING:
         return Problem(place="", key=key, message=f"missing mandatory value, expected {type_words(hint)}")
     if kind == "literal_error":
-        choices = [str(c) for c in typing.get_args(bare)]
+        choices = [str(c) for c in typing.get_args(inner)]
         return Problem(
             place="", key=key, message=f"unknown value {given!r}", suggestion=did_you_mean(str(given), choices)
         )
@@ -182,7 +182,7 @@ def _walk(hint: Any, value: Any, loc: tuple[Any, ...]) -> tuple[list[str], Any, 
     """
     path: list[str] = []
     for part in loc:
-        below = _below(_bare(hint), part)
+        below = _below(bare(hint), part)
         if below is None:
             break
         path.append(str(part))
@@ -212,13 +212,13 @@ def _below(hint: Any, part: Any) -> Any:
     return args[0] if _is(origin, Iterable) and args and isinstance(part, int) else None
 
 
-def _bare(hint: Any) -> Any:
+def bare(hint: Any) -> Any:
     """`hint` without Annotated and without 'or null': what pydantic leaves out of the way to an error."""
     if typing.get_origin(hint) is typing.Annotated:
-        return _bare(typing.get_args(hint)[0])
+        return bare(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         members = [a for a in typing.get_args(hint) if a is not type(None)]
-        return _bare(members[0]) if len(members) == 1 else hint
+        return bare(members[0]) if len(members) == 1 else hint
     return hint
 
 
