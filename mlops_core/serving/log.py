@@ -1,0 +1,170 @@
+"""The prediction log of one replica: every answer, appended off the hot path, never in its way.
+
+A request leaves its columns in a bounded queue; a thread turns them into JSON lines and appends a batch with
+one write(2) to this replica's own segment, so that lines of different replicas never mix. What is written is
+with the operating system: a killed process loses at most `EVERY` seconds, a power cut what the kernel had not
+yet put on the disk (there is no fsync but when a segment is closed). When the disk is full or the folder is
+gone, requests go on, lines are dropped and counted, and the log tries again with the next batch.
+
+    <log>/<UTC hour>-<replica>.jsonl      one line per request: {id, time, version, rows, features, prediction, ...}
+    <log>/signature-<version>.json        what the columns are, for whoever reads the log
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from mlops_core.bundle import Bundle, to_plain
+from mlops_core.contracts import Columns, plain
+
+EVERY = 0.2
+ROWS_WAITING = 200_000
+SEGMENT_BYTES = 64 * 1024 * 1024
+log = logging.getLogger("mlops_core.serving")
+
+
+class PredictionLog:
+    """Appends answers to a segment in `folder`. Thread-safe."""
+
+    def __init__(self, folder: Path, every: float = EVERY, waiting: int = ROWS_WAITING) -> None:
+        self.folder = Path(folder)
+        self.every = every
+        self.limit = waiting
+        self.written = 0
+        self.dropped = 0
+        self.error = ""
+        self._queue: list[tuple[str, float, int, int, Columns, Columns]] = []
+        self._waiting = 0
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._stop = threading.Event()
+        self._segment = _Segment(self.folder)
+        self._kept: dict[int, tuple[str, ...]] = {}
+        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+        self._thread.start()
+
+    def keep(self, version: int, bundle: Bundle) -> None:
+        """Writes down what this version's columns are; features with role `pii` are never logged."""
+        self._kept[version] = tuple(c.name for c in bundle.signature.inputs if "pii" not in c.roles)
+        described = {
+            "signature": plain(bundle.signature),
+            "target_dtype": bundle.model.target_dtype,
+            "bundle": bundle.sha256,
+        }
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            work = self.folder / f".signature-{version}.{os.getpid()}"
+            work.write_bytes(orjson.dumps(described, option=orjson.OPT_INDENT_2))
+            work.replace(self.folder / f"signature-{version}.json")
+        except OSError as error:
+            self._failed(error, 0)
+
+    def add(self, id: str, version: int, rows: int, columns: Columns, answer: Columns) -> None:
+        """Queues one request's rows; drops them where `waiting` rows are queued already."""
+        with self._lock:
+            if self._waiting + rows > self.limit:
+                self.dropped += rows
+                return
+            self._waiting += rows
+            self._queue.append((id, time.time(), version, rows, columns, answer))
+
+    def flush(self) -> None:
+        """Writes what is queued now."""
+        with self._writing:
+            with self._lock:
+                taken, self._queue, self._waiting = self._queue, [], 0
+            if not taken:
+                return
+            rows = sum(t[3] for t in taken)
+            try:
+                self._segment.append(b"".join(self._line(*t) for t in taken))
+                self.written += rows
+                self.error = ""
+            except Exception as error:  # the log must not stop the answers
+                self._failed(error, rows)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.flush()
+        try:
+            self._segment.close()
+        except OSError as error:
+            self._failed(error, 0)
+
+    def status(self) -> dict[str, Any]:
+        return {"written": self.written, "waiting": self._waiting, "dropped": self.dropped, "error": self.error}
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.every):
+            self.flush()
+
+    def _line(self, id: str, at: float, version: int, rows: int, columns: Columns, answer: Columns) -> bytes:
+        kept = self._kept.get(version, ())
+        return orjson.dumps(
+            {
+                "id": id,
+                "time": round(at, 6),
+                "version": version,
+                "rows": rows,
+                "features": {name: to_plain(columns[name]) for name in kept},
+                "answer": {name: to_plain(values) for name, values in answer.items()},
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+
+    def _failed(self, error: Exception, rows: int) -> None:
+        self.dropped += rows
+        if not self.error:
+            log.error("prediction log %s: %s; answers go on, unlogged", self.folder, error)
+        self.error = f"{type(error).__name__}: {error}"
+
+
+class _Segment:
+    """The file this replica appends to; a new one each hour, when it is large, and after a failed write."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.replica = f"{os.getpid()}-{os.urandom(4).hex()}"
+        self.count = 0
+        self.hour = ""
+        self.size = 0
+        self.file: int | None = None
+
+    def append(self, data: bytes) -> None:
+        hour = time.strftime("%Y%m%dT%H", time.gmtime())
+        if self.file is None or hour != self.hour or self.size >= SEGMENT_BYTES:
+            self._open(hour)
+        assert self.file is not None
+        try:
+            done = os.write(self.file, data)
+            while done < len(data):
+                done += os.write(self.file, data[done:])
+        except OSError:
+            # The last line may be torn: what comes next goes to a new file.
+            file, self.file = self.file, None
+            os.close(file)
+            raise
+        self.size += len(data)
+
+    def _open(self, hour: str) -> None:
+        self.close()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"{hour}-{self.replica}-{self.count}.jsonl"
+        self.file = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.count, self.hour, self.size = self.count + 1, hour, 0
+
+    def close(self) -> None:
+        if self.file is not None:
+            file, self.file = self.file, None
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)

@@ -1,0 +1,188 @@
+"""The endpoint as OpenAPI 3.1, made from the model's signature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlops_core.contracts import Column, Signature
+from mlops_core.serving.models import Table
+from mlops_core.serving.pages import example_row
+from mlops_core.serving.problems import TITLES
+from mlops_core.serving.protocol_v2 import DATATYPES
+
+Json = dict[str, Any]
+
+
+def describe(table: Table) -> Json:
+    """The document behind `/openapi.json`. Answers are by the version with most traffic."""
+    serving, signature = table.serving, table.first.bundle.signature
+    model = f"/v2/models/{serving.name}"
+    versions = {
+        "name": "version",
+        "in": "path",
+        "required": True,
+        "schema": {"enum": [str(v) for v in sorted(table.loaded)]},
+    }
+    paths: Json = {
+        "/predict": {"post": _post("predict", "Predict", "PredictRequest", "PredictAnswer")},
+        f"{model}/infer": {
+            "post": _post("infer", "Predict, Open Inference Protocol v2", "InferRequest", "InferAnswer")
+        },
+        model + "/versions/{version}/infer": {
+            "parameters": [versions],
+            "post": _post("inferVersion", "Predict with one version", "InferRequest", "InferAnswer"),
+        },
+        model + "/versions/{version}": {
+            "parameters": [versions],
+            "get": _get("modelVersion", "One version's inputs and outputs"),
+        },
+        model + "/versions/{version}/ready": {
+            "parameters": [versions],
+            "get": _get("versionReady", "One version is ready"),
+        },
+    }
+    for path, id, summary in (
+        (model, "model", "The model's inputs and outputs"),
+        (f"{model}/ready", "modelReady", "The model is ready"),
+        ("/v2", "server", "The server's name and extensions"),
+        ("/v2/health/live", "live", "The server is alive"),
+        ("/v2/health/ready", "ready", "The server takes requests"),
+        ("/healthz", "healthz", "The process is alive"),
+        ("/readyz", "readyz", "The endpoint takes requests"),
+        ("/status", "status", "Versions, traffic, counts and the prediction log"),
+    ):
+        paths[path] = {"get": _get(id, summary)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": serving.name,
+            "version": str(table.first.version),
+            "description": f"Predicts {signature.target}.",
+        },
+        "paths": paths,
+        "components": {"schemas": _schemas(signature)},
+    }
+
+
+def _schemas(signature: Signature) -> Json:
+    row = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {c.name: _cell(c) for c in signature.inputs},
+        "required": [c.name for c in signature.inputs if not c.nullable],
+        "example": example_row(signature.inputs),
+    }
+    lists = {c.name: {"type": "array", "items": _cell(c)} for c in signature.inputs}
+    prediction: Json = {"type": "object", "required": ["prediction"], "properties": {"prediction": {}}}
+    if signature.classes:
+        shares = {c: {"type": "number", "minimum": 0, "maximum": 1.000001} for c in signature.classes}
+        prediction["properties"]["probability"] = {"type": "object", "properties": shares}
+    tensor: Json = {
+        "type": "object",
+        "required": ["name", "datatype", "shape", "data"],
+        "properties": {
+            "name": {"type": "string"},
+            "datatype": {"enum": list(DATATYPES)},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+            "data": {"type": "array", "items": {}},
+        },
+    }
+    tensors = {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}}
+    text = {"type": "string"}
+    return {
+        "Row": row,
+        "PredictRequest": {
+            "oneOf": [
+                _object({"rows": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Row"}}}),
+                _object({"columns": {"type": "object", "additionalProperties": False, "properties": lists}}),
+                {"$ref": "#/components/schemas/Row"},
+            ]
+        },
+        "PredictAnswer": _object(
+            {"id": text, "version": {"type": "integer"}, "predictions": {"type": "array", "items": prediction}}
+        ),
+        "Tensor": tensor,
+        "InferRequest": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {"id": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"}, "inputs": tensors},
+        },
+        "InferAnswer": _object({"model_name": text, "model_version": text, "id": text, "outputs": tensors}),
+        "Problem": {
+            "type": "object",
+            "required": ["type", "title", "status", "detail"],
+            "properties": {
+                "type": text,
+                "title": text,
+                "status": {"type": "integer"},
+                "detail": text,
+                "error": text,
+                "errors": {
+                    "type": "array",
+                    "items": _object({"row": {"type": ["integer", "null"]}, "column": text, "message": text}),
+                },
+            },
+        },
+    }
+
+
+def _cell(column: Column) -> Json:
+    if column.kind == "array":
+        schema: Json = {"type": "number"}
+        for size in reversed(column.shape):
+            schema = {"type": "array", "items": schema, "minItems": size, "maxItems": size}
+        return schema
+    whole = column.dtype.startswith(("int", "uint"))
+    kinds = {"number": "integer" if whole else "number", "boolean": "boolean"}
+    schema = {"type": [kinds.get(column.kind, "string")]}
+    if column.kind == "time":
+        schema["format"] = "date" if column.dtype == "date" else "date-time"
+    if column.kind == "category" and column.dtype == "boolean":
+        schema["type"] = ["boolean"]
+    elif column.kind == "category" and whole:
+        schema["type"] = ["string", "integer"]
+    elif column.kind == "category" and column.dtype.startswith("float"):
+        schema["type"] = ["string", "number"]
+    if column.categories:
+        schema["examples"] = list(column.categories[:12])
+    if column.nullable:
+        schema["type"] = [*schema["type"], "null"]
+    return schema
+
+
+def _object(properties: Json) -> Json:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _post(id: str, summary: str, request: str, answer: str) -> Json:
+    header = {
+        "name": "x-request-id",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+    }
+    return {
+        "operationId": id,
+        "summary": summary,
+        "parameters": [header],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{request}"}}},
+        },
+        "responses": {
+            "200": {
+                "description": "the answer",
+                "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{answer}"}}},
+            }
+        }
+        | _problems(400, 404, 405, 413, 415, 422, 500),
+    }
+
+
+def _get(id: str, summary: str) -> Json:
+    answer = {"description": "the answer", "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {"operationId": id, "summary": summary, "responses": {"200": answer} | _problems(404, 405)}
+
+
+def _problems(*codes: int) -> Json:
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {str(code): {"description": TITLES[code], "content": content} for code in codes}
