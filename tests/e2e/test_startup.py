@@ -1,0 +1,46 @@
+"""Start-up stays instant: nothing heavy is imported to show help, to list, or to find that nothing is due."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {
+    "torch", "pytorch_lightning", "lightning", "ray", "mlflow", "pandas", "pandera", "dvc", "sklearn", "onnx", "onnxruntime",
+    "skl2onnx", "optuna", "uvicorn", "starlette",
+}  # fmt: skip
+INSTANT = HEAVY | {"numpy", "polars", "pyarrow", "hydra", "omegaconf", "pydantic", "sqlalchemy", "rich", "yaml", "pluggy"}
+
+
+def imported(words: list[str], cwd: Path, env: dict[str, str] | None = None) -> set[str]:
+    code = (
+        "import sys, json\nfrom mlops_core.cli.main import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
+        "sys.stderr.write('\\n' + json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=True)
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["versions", "--help"], ["plugin"]])
+def test_help_is_instant(words: list[str], tmp_path: Path) -> None:
+    assert not imported(words, tmp_path) & INSTANT
+
+
+def test_plugins_list_is_light(tmp_path: Path) -> None:
+    assert not imported(["plugins", "list", "--json"], tmp_path) & HEAVY
+
+
+def test_check_and_plan_of_a_declaration_are_light(toy) -> None:
+    for words in (["check"], ["config"], ["plan"]):
+        assert not imported(words, toy.root, toy.env) & HEAVY, words
+
+
+def test_a_run_that_finds_nothing_due_is_light(toy) -> None:
+    toy.run()
+    toy.run()
+    assert not imported(["run"], toy.root, toy.env) & (HEAVY | {"hydra", "omegaconf", "polars", "pyarrow", "numpy", "pydantic"})
