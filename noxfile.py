@@ -121,5 +121,7 @@ def find_links() -> str:
     """Where pip is told to look for files; uv does not read it."""
     if os.environ.get("PIP_FIND_LINKS"):
         return os.environ["PIP_FIND_LINKS"]
-    asked = subprocess.run([sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, text=True, check=False
+    )
     return asked.stdout.strip()

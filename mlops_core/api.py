@@ -125,7 +125,9 @@ def promote(project: Path, number: int, *, reason: str, overrides: Sequence[str]
         ledger, name = context.workspace.ledger, context.declaration.name
         chosen = ledger.version(name, number)
         if chosen.status != "accepted":
-            raise UsageError(f"version {number} was rejected by its gate ({'; '.join(chosen.reasons)}); only an accepted version can be promoted")
+            raise UsageError(
+                f"version {number} was rejected by its gate ({'; '.join(chosen.reasons)}); only an accepted version can be promoted"
+            )
         with ledger.lock(name):
             before = ledger.aliases(name).get(CHAMPION)
             if before == number:
@@ -162,7 +164,9 @@ def stop(project: Path, overrides: Sequence[str] = (), *, reason: str = "") -> b
         return stopped
 
 
-def predict(project: Path, rows: Sequence[Mapping[str, Any]] = (), *, samples: int = 0, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def predict(
+    project: Path, rows: Sequence[Mapping[str, Any]] = (), *, samples: int = 0, overrides: Sequence[str] = ()
+) -> dict[str, Any]:
     """Asks the running endpoint. Without rows, sends the first `samples` rows of the champion's smoke set."""
     import json
     import urllib.error
@@ -177,7 +181,9 @@ def predict(project: Path, rows: Sequence[Mapping[str, Any]] = (), *, samples: i
         endpoint, serving = found
         if not rows:
             rows = _sample_rows(serving.routes[0].bundle, samples or 1)
-    request = urllib.request.Request(f"{endpoint.url}/predict", json.dumps({"rows": list(rows)}).encode(), {"content-type": "application/json"})
+    request = urllib.request.Request(
+        f"{endpoint.url}/predict", json.dumps({"rows": list(rows)}).encode(), {"content-type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return {"asked": list(rows), **json.load(answer)}
@@ -233,7 +239,14 @@ def _redeploy(context: Any, before: int | None, after: int, reason: str) -> Endp
         return None
     wanted = deploying.desired(context)
     endpoint = deploying.apply(context, wanted) if wanted else None
-    rollout = Rollout(name=context.declaration.name, strategy="all_at_once", stable=before or 0, candidate=after, state="done", reason=reason)
+    rollout = Rollout(
+        name=context.declaration.name,
+        strategy="all_at_once",
+        stable=before or 0,
+        candidate=after,
+        state="done",
+        reason=reason,
+    )
     context.workspace.plugins.tell("mlops_rollout", rollout=rollout)
     return endpoint
 

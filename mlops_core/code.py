@@ -172,7 +172,11 @@ def _read(file: Path) -> dict[str, Any]:
         body = getattr(inner, "body", None)
         if isinstance(inner, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
             first = body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 inner.body = body[1:] or [ast.Pass()]
     has_getattr = any(isinstance(n, ast.FunctionDef) and n.name == "__getattr__" for n in tree.body)
     digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()

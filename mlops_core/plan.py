@@ -70,7 +70,9 @@ def _step(context: Context, stage: Stage, places: Callable[[str], str], before: 
     except KeyError as missing:  # an earlier stage has no result yet: what it leaves cannot be known
         due = missing.args[0]
         causes = _differences(own, latest, places, known_only=True) if latest else ()
-        return Step(stage=stage.name, state="due", causes=(*causes, _waits(due)), seconds=latest.seconds if latest else 0.0)
+        return Step(
+            stage=stage.name, state="due", causes=(*causes, _waits(due)), seconds=latest.seconds if latest else 0.0
+        )
     key = key_of(parts)
     outcome = ledger.outcome(name, stage.name, key)
     current = latest is not None and latest.key == key
@@ -79,9 +81,18 @@ def _step(context: Context, stage: Stage, places: Callable[[str], str], before: 
         if state != "due":
             path = context.workspace.home(stage.home, outcome.artifacts[0]) if outcome.artifacts else None
             context.results[stage.name] = stage.result(context, outcome, path)
-            causes = () if state == "unchanged" else (Cause(key="stored output", old=None, new="deleted or altered; restored from the object store"),)
+            causes = (
+                ()
+                if state == "unchanged"
+                else (Cause(key="stored output", old=None, new="deleted or altered; restored from the object store"),)
+            )
             return Step(stage=stage.name, state=state, causes=causes)
-        return Step(stage=stage.name, state="due", causes=(Cause(key="stored output", old=None, new="lost or altered"),), seconds=outcome.seconds)
+        return Step(
+            stage=stage.name,
+            state="due",
+            causes=(Cause(key="stored output", old=None, new="lost or altered"),),
+            seconds=outcome.seconds,
+        )
     if latest is None:
         return Step(stage=stage.name, state="due", causes=(Cause(key="first run", old=None, new=""),))
     causes = _differences(parts, latest, places)
@@ -109,7 +120,9 @@ def _differences(
     if known_only:
         keys = [k for k in keys if not k.startswith((*INPUTS, "source"))]
     return tuple(
-        Cause(key=k, old=before.get(k), new=parts.get(k), place=places(k)) for k in keys if before.get(k) != parts.get(k)
+        Cause(key=k, old=before.get(k), new=parts.get(k), place=places(k))
+        for k in keys
+        if before.get(k) != parts.get(k)
     )
 
 

@@ -15,7 +15,9 @@ from mlops_core.features import target_values, to_columns
 SMALLEST_SLICE = 20
 
 
-def evaluate(predict: Predict, dataset: Dataset, slices: Sequence[str] = (), *, seed: int = 0, batch: int = 8192) -> Evaluation:
+def evaluate(
+    predict: Predict, dataset: Dataset, slices: Sequence[str] = (), *, seed: int = 0, batch: int = 8192
+) -> Evaluation:
     """Every metric of the task on the test split with 95 % bootstrap intervals, overall and per slice.
 
     A slice is one value of a declared column ('sex=female'); those under 20 rows are left out, since their
@@ -40,10 +42,14 @@ def evaluate(predict: Predict, dataset: Dataset, slices: Sequence[str] = (), *, 
     side = pl.concat(groups)
     weight = side[weights[0]].to_numpy() if weights else None
     found = {
-        name: metrics.intervals(dataset.task, target[mask], _rows(answer, mask), weight=None if weight is None else weight[mask], seed=seed)
+        name: metrics.intervals(
+            dataset.task, target[mask], _rows(answer, mask), weight=None if weight is None else weight[mask], seed=seed
+        )
         for name, mask in _masks(side, slices)
     }
-    return Evaluation(metrics=metrics.intervals(dataset.task, target, answer, weight=weight, seed=seed), slices=found, rows=rows)
+    return Evaluation(
+        metrics=metrics.intervals(dataset.task, target, answer, weight=weight, seed=seed), slices=found, rows=rows
+    )
 
 
 def judge(rules: Sequence[GateRule], model: Evaluation, other: Callable[[str], Evaluation | None]) -> tuple[Check, ...]:
@@ -54,7 +60,11 @@ def judge(rules: Sequence[GateRule], model: Evaluation, other: Callable[[str], E
 def _judge(rule: GateRule, model: Evaluation, other: Callable[[str], Evaluation | None]) -> Check:
     score = _score(rule, model)
     if score is None:
-        return Check(rule=rule, passed=False, reason=f"{_name(rule)} could not be computed: no row of that slice is in the test split")
+        return Check(
+            rule=rule,
+            passed=False,
+            reason=f"{_name(rule)} could not be computed: no row of that slice is in the test split",
+        )
     value, shown = score.value, f"{_name(rule)} {score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
     if rule.versus:
         base = other(rule.versus)

@@ -101,4 +101,6 @@ class Workspace:
         try:
             self.state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot write to {self.state}: {error.strerror}; mlops keeps its state there: make the folder writable") from error
+            raise StoreError(
+                f"cannot write to {self.state}: {error.strerror}; mlops keeps its state there: make the folder writable"
+            ) from error

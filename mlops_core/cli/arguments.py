@@ -13,8 +13,16 @@ from mlops_core.contracts import plain
 
 def add_project(parser: argparse.ArgumentParser) -> None:
     """`[KEY=VALUE ...]`, `--project` and `--json`."""
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="override a value of the declaration (Hydra's grammar)")
-    parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder (default: this one, or the nearest above)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="override a value of the declaration (Hydra's grammar)"
+    )
+    parser.add_argument(
+        "--project",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="the project's folder (default: this one, or the nearest above)",
+    )
     add_json(parser)
 
 

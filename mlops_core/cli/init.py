@@ -10,7 +10,9 @@ SUMMARY = "make a project folder from a shipped recipe"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the new project's folder")
-    parser.add_argument("--recipe", default="credit", help="which recipe (default: credit; 'mlops init --list' names all)")
+    parser.add_argument(
+        "--recipe", default="credit", help="which recipe (default: credit; 'mlops init --list' names all)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

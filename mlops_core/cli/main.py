@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if words[0] not in COMMANDS:
         near = nearest(words[0], COMMANDS)
-        return _fail(f"unknown command {words[0]!r}; " + (f"did you mean {near!r}?" if near else "see 'mlops --help'"), 3)
+        return _fail(
+            f"unknown command {words[0]!r}; " + (f"did you mean {near!r}?" if near else "see 'mlops --help'"), 3
+        )
     try:
         return _run(words[0], words[1:])
     except MlopsError as error:
@@ -57,7 +59,11 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     """The argument parser of one command."""
     module = importlib.import_module(f"mlops_core.cli.{command}")
     parser = _Parser(
-        prog=f"mlops {command}", description=module.__doc__, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=f"mlops {command}",
+        description=module.__doc__,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     module.add_arguments(parser)
     return parser

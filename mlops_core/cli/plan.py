@@ -16,7 +16,9 @@ SHOWN = 12
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_project(parser)
-    parser.add_argument("--all", action="store_true", help=f"show every cause (default: the first {SHOWN} of each stage)")
+    parser.add_argument(
+        "--all", action="store_true", help=f"show every cause (default: the first {SHOWN} of each stage)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,5 +39,9 @@ def run(args: argparse.Namespace) -> int:
         if len(shown) < len(step.causes):
             out.print(f"    and {len(step.causes) - len(shown)} more: --all shows them")
     due = [s.stage for s in plan.steps if s.state != "unchanged"]
-    out.print(f"{plan.name}: {', '.join(due)} due; 'mlops run' does it" if due else f"{plan.name}: reality is as declared; nothing to do")
+    out.print(
+        f"{plan.name}: {', '.join(due)} due; 'mlops run' does it"
+        if due
+        else f"{plan.name}: reality is as declared; nothing to do"
+    )
     return 2 if plan.due else 0

@@ -15,8 +15,21 @@ SUMMARY = "ask the running endpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("rows", nargs="?", default="", help='JSON: one row {"age": 41, ...} or a list of rows; a file; or - for standard input')
-    parser.add_argument("--sample", type=int, nargs="?", const=1, default=0, metavar="N", help="send N rows (default 1) of the model's own smoke set")
+    parser.add_argument(
+        "rows",
+        nargs="?",
+        default="",
+        help='JSON: one row {"age": 41, ...} or a list of rows; a file; or - for standard input',
+    )
+    parser.add_argument(
+        "--sample",
+        type=int,
+        nargs="?",
+        const=1,
+        default=0,
+        metavar="N",
+        help="send N rows (default 1) of the model's own smoke set",
+    )
     parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")
     add_json(parser)
 
@@ -47,7 +60,9 @@ def _rows(text: str) -> list[dict[str, Any]]:
         try:
             text = Path(text).read_text()
         except OSError as error:
-            raise UsageError(f"predict: cannot read {where}: {error.strerror}; expected JSON rows, a file, or -") from error
+            raise UsageError(
+                f"predict: cannot read {where}: {error.strerror}; expected JSON rows, a file, or -"
+            ) from error
     try:
         found = json.loads(text)
     except ValueError as error:

@@ -26,8 +26,15 @@ def run(args: argparse.Namespace) -> int:
     out.print(f"{found.name}: {len(found.versions)} versions")
     for version in found.versions[-5:]:
         scores = ", ".join(f"{k} {s.value:.4f}" for k, s in list(version.evaluation.metrics.items())[:3])
-        out.print(f"  {version.number:>3}  {version.status:<9} {names.get(version.number, ''):<10} {version.created}  {scores}", markup=False)
-    out.print(f"endpoint: {found.endpoint.url} serves version {', '.join(map(str, found.endpoint.versions))}" if found.endpoint else "endpoint: none is running")
+        out.print(
+            f"  {version.number:>3}  {version.status:<9} {names.get(version.number, ''):<10} {version.created}  {scores}",
+            markup=False,
+        )
+    out.print(
+        f"endpoint: {found.endpoint.url} serves version {', '.join(map(str, found.endpoint.versions))}"
+        if found.endpoint
+        else "endpoint: none is running"
+    )
     if found.verdict is None:
         out.print("drift: not judged yet" + (" (no predictions logged)" if found.endpoint else ""))
     else:
@@ -36,5 +43,9 @@ def run(args: argparse.Namespace) -> int:
         for reason in found.verdict.reasons[:8]:
             out.print(f"  {reason}", markup=False)
     for row in found.runs:
-        out.print(f"run {row.id[:8]}  {row.started}  {row.state}" + (f": {row.error.splitlines()[0][:120]}" if row.error else ""), markup=False)
+        out.print(
+            f"run {row.id[:8]}  {row.started}  {row.state}"
+            + (f": {row.error.splitlines()[0][:120]}" if row.error else ""),
+            markup=False,
+        )
     return 0

@@ -1,10 +1,10 @@
 """The versions of the model.
 
-  mlops versions                               a table of all
-  mlops versions show N                        the card: data, code, config, scores, slices, time
-  mlops versions promote N --reason "..."      make it champion, and serve it
-  mlops versions rollback --reason "..."       make the previous champion champion again, and serve it
-  mlops versions audit                         who did what, when and why; verifies the chain
+mlops versions                               a table of all
+mlops versions show N                        the card: data, code, config, scores, slices, time
+mlops versions promote N --reason "..."      make it champion, and serve it
+mlops versions rollback --reason "..."       make the previous champion champion again, and serve it
+mlops versions audit                         who did what, when and why; verifies the chain
 """
 
 from __future__ import annotations
@@ -51,7 +51,15 @@ def _list(args: argparse.Namespace) -> int:
         names.setdefault(number, []).append(alias)
     for v in versions:
         scores = ", ".join(f"{k} {s.value:.4f}" for k, s in list(v.evaluation.metrics.items())[:3])
-        table.add_row(str(v.number), v.status, ", ".join(names.get(v.number, [])), v.created, scores, v.model.dataset[:12], v.model.digest[:12])
+        table.add_row(
+            str(v.number),
+            v.status,
+            ", ".join(names.get(v.number, [])),
+            v.created,
+            scores,
+            v.model.dataset[:12],
+            v.model.digest[:12],
+        )
     console().print(table if versions else "no versions yet; 'mlops run' makes one")
     return 0
 
@@ -71,7 +79,10 @@ def _promote(args: argparse.Namespace) -> int:
     from mlops_core import api
 
     endpoint = api.promote(args.project, _number(args), reason=_reason(args))
-    print(f"version {args.number} is champion" + (f"; {endpoint.url} serves it" if endpoint else "; no endpoint is running"))
+    print(
+        f"version {args.number} is champion"
+        + (f"; {endpoint.url} serves it" if endpoint else "; no endpoint is running")
+    )
     return 0
 
 
@@ -79,7 +90,10 @@ def _rollback(args: argparse.Namespace) -> int:
     from mlops_core import api
 
     number, endpoint = api.rollback(args.project, reason=_reason(args))
-    print(f"version {number} is champion again" + (f"; {endpoint.url} serves it" if endpoint else "; no endpoint is running"))
+    print(
+        f"version {number} is champion again"
+        + (f"; {endpoint.url} serves it" if endpoint else "; no endpoint is running")
+    )
     return 0
 
 
@@ -114,7 +128,9 @@ def card(version: Any) -> str:
     for name, scores in evaluation.slices.items():
         first = next(iter(scores.items()), None)
         if first:
-            lines.append(f"    {name:<24} {first[0]} {first[1].value:.4f}  [{first[1].low:.4f}, {first[1].high:.4f}]  {first[1].rows:,} rows")
+            lines.append(
+                f"    {name:<24} {first[0]} {first[1].value:.4f}  [{first[1].low:.4f}, {first[1].high:.4f}]  {first[1].rows:,} rows"
+            )
     lines += ["  gate", *[f"    {reason}" for reason in version.reasons or ("none declared",)]]
     lines += ["  declaration", *[f"    {line}" for line in str(version.config.get("text", "")).splitlines()]]
     return "\n".join(lines)
@@ -124,7 +140,9 @@ def _number(args: argparse.Namespace) -> int:
     try:
         return int(args.number)
     except (TypeError, ValueError):
-        raise UsageError(f"versions {args.verb}: expected a version's number, got {args.number or 'nothing'}; see 'mlops versions'") from None
+        raise UsageError(
+            f"versions {args.verb}: expected a version's number, got {args.number or 'nothing'}; see 'mlops versions'"
+        ) from None
 
 
 def _reason(args: argparse.Namespace) -> str:

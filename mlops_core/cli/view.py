@@ -157,7 +157,10 @@ def left(stage: str, record: Any) -> str:
     if isinstance(record, Model):
         return f"bundle {record.digest[:12]}"
     if isinstance(record, Evaluation):
-        return ", ".join(f"{k} {s.value:.4f}" for k, s in list(record.metrics.items())[:3]) + f" on {record.rows:,} test rows"
+        return (
+            ", ".join(f"{k} {s.value:.4f}" for k, s in list(record.metrics.items())[:3])
+            + f" on {record.rows:,} test rows"
+        )
     if isinstance(record, Endpoint):
         return f"{record.url} serves version {', '.join(map(str, record.versions))}"
     if stage == "train":

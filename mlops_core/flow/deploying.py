@@ -21,7 +21,9 @@ def desired(context: Context) -> Serving | None:
     version = workspace.ledger.version(d.name, number)
     found = workspace.recover("bundles", version.model.artifact)
     if found is None:
-        raise ServingError(f"the bundle of version {number} is lost: neither {version.model.path} nor the object store has it intact")
+        raise ServingError(
+            f"the bundle of version {number} is lost: neither {version.model.path} nor the object store has it intact"
+        )
     state = workspace.state / "serve" / d.name
     limits = {k: d.deployer.options[k] for k in ("max_rows", "max_bytes") if k in d.deployer.options}
     route = Route(version=number, bundle=found[0], sha256=version.model.digest)
@@ -33,7 +35,9 @@ def actual(context: Context) -> tuple[Endpoint, Serving] | None:
     d = context.declaration
     if d.deployer is None:
         return None
-    found: tuple[Endpoint, Serving] | None = context.build("deployer", d.deployer).actual(d.name, context.workspace.state / "serve" / d.name)
+    found: tuple[Endpoint, Serving] | None = context.build("deployer", d.deployer).actual(
+        d.name, context.workspace.state / "serve" / d.name
+    )
     return found
 
 

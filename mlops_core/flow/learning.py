@@ -56,9 +56,14 @@ class Data:
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> Dataset:
         kept = {k: v for k, v in outcome.record.items() if k not in ("report", "quarantine")}
-        source = {"plugin": context.declaration.data.plugin} | {k: v for k, v in outcome.parts.items() if k.startswith("source")}
+        source = {"plugin": context.declaration.data.plugin} | {
+            k: v for k, v in outcome.parts.items() if k.startswith("source")
+        }
         artifact = plain(outcome.artifacts[0])
-        return restore(Dataset, kept | {"name": context.declaration.name, "artifact": artifact, "path": str(path), "source": source})
+        return restore(
+            Dataset,
+            kept | {"name": context.declaration.name, "artifact": artifact, "path": str(path), "source": source},
+        )
 
 
 class Tune:

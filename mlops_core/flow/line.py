@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import shutil
 import time
+import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from mlops_core.contracts import Artifact, Endpoint, Run, plain, record
-from mlops_core.errors import MlopsError, Rejected, UsageError
+from mlops_core.errors import MlopsError, Rejected, StoreError, TrainingError, UsageError
 from mlops_core.flow import deploying
 from mlops_core.flow.context import Context, Stage, key_of
 from mlops_core.flow.learning import Data, Train, Tune
@@ -42,7 +46,9 @@ class Tally:
         self.restored: list[str] = []
 
 
-def run(context: Context, cause: str = "manual", until: str = "", waiting: Callable[[str], None] | None = None) -> Finished:
+def run(
+    context: Context, cause: str = "manual", until: str = "", waiting: Callable[[str], None] | None = None
+) -> Finished:
     """Closes what stands between the declaration and reality. One run at a time per project; others wait.
 
     `until` names the last stage to run. Raises Rejected where the model did not pass its gate (it stays
@@ -54,11 +60,17 @@ def run(context: Context, cause: str = "manual", until: str = "", waiting: Calla
     ledger, name = context.workspace.ledger, context.declaration.name
     with ledger.lock(name, waiting):
         started = time.monotonic()
-        context.run = ledger.begin_run(name, cause)
+        context.run = replace(ledger.begin_run(name, cause), project=str(context.workspace.root))
         try:
             finished = _line(context, until, started)
         except BaseException as error:
-            state = "rejected" if isinstance(error, Rejected) else "failed" if isinstance(error, Exception) else "interrupted"
+            state = (
+                "rejected"
+                if isinstance(error, Rejected)
+                else "failed"
+                if isinstance(error, Exception)
+                else "interrupted"
+            )
             ledger.end_run(context.run, state, str(error))
             raise
         ledger.end_run(context.run, "done")
@@ -110,16 +122,23 @@ def advance(context: Context, stage: Stage, tally: Tally) -> None:
             (tally.restored if how else tally.skipped).append(stage.name)
             _tell_finished(context, stage.name, skipped=True)
             return
-    cause = "first run" if latest is None else "stored output is lost or altered" if current else "declaration or input changed"
+    cause = (
+        "first run"
+        if latest is None
+        else "stored output is lost or altered"
+        if current
+        else "declaration or input changed"
+    )
     context.tell("mlops_started", stage=stage.name, cause=cause)
     began = time.monotonic()
     try:
         outcome, path = _perform(context, stage, key, parts, began)
     except Exception as error:
-        context.tell("mlops_failed", stage=stage.name, error=str(error))
-        if isinstance(error, OSError) and not isinstance(error, MlopsError):
-            raise _storage(error) from error
-        raise
+        told = _told(context, stage.name, error)
+        context.tell("mlops_failed", stage=stage.name, error=str(told))
+        if told is error:
+            raise
+        raise told from error
     context.results[stage.name] = stage.result(context, outcome, path)
     tally.performed.append(stage.name)
     _tell_finished(context, stage.name, skipped=False)
@@ -165,7 +184,9 @@ def _deploy(context: Context, tally: Tally) -> Endpoint | None:
         tally.skipped.append(deploying.NAME)
         context.tell("mlops_finished", stage=deploying.NAME, record=now[0] if now else None, skipped=True)
         return now[0] if now else None
-    words = "; ".join(f"{k}: {a if a is not None else 'none'} -> {b if b is not None else 'none'}" for k, (a, b) in due.items())
+    words = "; ".join(
+        f"{k}: {a if a is not None else 'none'} -> {b if b is not None else 'none'}" for k, (a, b) in due.items()
+    )
     context.tell("mlops_started", stage=deploying.NAME, cause=words)
     try:
         endpoint = deploying.apply(context, wanted)
@@ -181,8 +202,26 @@ def _tell_finished(context: Context, stage: str, skipped: bool) -> None:
     context.tell("mlops_finished", stage=stage, record=context.results[stage], skipped=skipped)
 
 
-def _storage(error: OSError) -> MlopsError:
-    from mlops_core.errors import StoreError
-
-    where = f" {error.filename}" if error.filename else ""
-    return StoreError(f"cannot write{where}: {(error.strerror or str(error)).lower()}; what was done before is kept: free room or make it writable, and run again")
+def _told(context: Context, stage: str, error: Exception) -> Exception:
+    """The error in a person's words. What nobody foresaw is told in a line, and its traceback kept in a file."""
+    if isinstance(error, MlopsError):
+        return error
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+    ):
+        where = f" {error.filename}" if error.filename else ""
+        why = (error.strerror or str(error)).lower()
+        return StoreError(
+            f"cannot write{where}: {why}; what was done before is kept: free room or make it writable, and run again"
+        )
+    kept = context.workspace.state / "failures" / f"{stage}.txt"
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text("".join(traceback.format_exception(error)))
+    words = str(error).splitlines()[0] if str(error) else "no message"
+    where = kept.relative_to(context.workspace.root)
+    return TrainingError(f"{stage} failed: {type(error).__name__}: {words}; the whole story is in {where}")

@@ -28,7 +28,11 @@ class TrainerObjective:
     trust: tuple[str, ...] = ()
 
     def __call__(
-        self, params: Params, out: Path, report: Callable[[int, Scores], None], resources: Mapping[str, float] | None = None
+        self,
+        params: Params,
+        out: Path,
+        report: Callable[[int, Scores], None],
+        resources: Mapping[str, float] | None = None,
     ) -> Scores:
         import_project(self.project)
         trainer = Plugins().build("trainer", tuned(self.trainer, params))

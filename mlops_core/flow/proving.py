@@ -48,7 +48,10 @@ class Seal:
         return found | context.code(modules, own)
 
     def inputs(self, context: Context) -> dict[str, Any]:
-        return {"input.data": context.results["data"].digest, "input.model": context.results["train"]["artifact"].sha256}
+        return {
+            "input.data": context.results["data"].digest,
+            "input.model": context.results["train"]["artifact"].sha256,
+        }
 
     def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
         from mlops_core.bundle import load_model, seal
@@ -57,7 +60,9 @@ class Seal:
         trainer, out = tuned(d.trainer, trained["params"]), work / "bundle"
         shutil.rmtree(out, ignore_errors=True)
         predict = load_model(trained["path"], trainer, context.workspace.plugins, d.trust)
-        signature = Signature(inputs=dataset.having("feature"), task=dataset.task, target=dataset.target, classes=dataset.classes)
+        signature = Signature(
+            inputs=dataset.having("feature"), task=dataset.task, target=dataset.target, classes=dataset.classes
+        )
         lineage = {
             "name": d.name,
             "data": {"digest": dataset.digest, "rows": plain(dataset.rows), "source": plain(dataset.source)},
@@ -74,7 +79,12 @@ class Seal:
             profile=self._profile(context, predict),
             samples=_samples(dataset),
         )
-        return {"trainer": plain(trainer), "dataset": dataset.digest, "params": trained["params"], "scores": trained["scores"]}, out
+        return {
+            "trainer": plain(trainer),
+            "dataset": dataset.digest,
+            "params": trained["params"],
+            "scores": trained["scores"],
+        }, out
 
     def _profile(self, context: Context, predict: Any) -> Profile | None:
         import polars as pl
@@ -167,7 +177,9 @@ class Gate:
         if passed and champion != version.number:
             reason = "; ".join(c.reason for c in checks) or "no gate is declared"
             if champion is not None:
-                ledger.set_alias(d.name, PREVIOUS, champion, actor=ACTOR, reason=f"replaced by version {version.number}")
+                ledger.set_alias(
+                    d.name, PREVIOUS, champion, actor=ACTOR, reason=f"replaced by version {version.number}"
+                )
             ledger.set_alias(d.name, CHAMPION, version.number, actor=ACTOR, reason=reason)
         return {"number": version.number, "passed": passed, "checks": plain(checks)}, None
 
@@ -199,7 +211,9 @@ def _revision(root: Path) -> dict[str, Any]:
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=False)
+            done = subprocess.run(
+                ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=False
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
