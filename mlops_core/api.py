@@ -125,9 +125,8 @@ def promote(project: Path, number: int, *, reason: str, overrides: Sequence[str]
         ledger, name = context.workspace.ledger, context.declaration.name
         chosen = ledger.version(name, number)
         if chosen.status != "accepted":
-            raise UsageError(
-                f"version {number} was rejected by its gate ({'; '.join(chosen.reasons)}); only an accepted version can be promoted"
-            )
+            why = "; ".join(chosen.reasons)
+            raise UsageError(f"version {number} was rejected by its gate ({why}); only an accepted one can be promoted")
         with ledger.lock(name):
             before = ledger.aliases(name).get(CHAMPION)
             if before == number:

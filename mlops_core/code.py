@@ -130,7 +130,7 @@ class Code:
 
 def _locate(module: str, parents: dict[str, list[str] | None], project: str) -> str | None:
     """The source file of a module, found without importing it; None for what has none (built-in, missing)."""
-    head, _, tail = module.rpartition(".")
+    head = module.rpartition(".")[0]
     if head:
         if head not in parents:
             _locate(head, parents, project)

@@ -69,9 +69,8 @@ def accuracy(target: Array, answer: Array, weight: Array) -> float:
 
 def balanced_accuracy(target: Array, answer: Array, weight: Array) -> float:
     """Mean recall over the classes that are present."""
-    right, guess = [], answer.argmax(1)
-    for k in np.unique(target):
-        right.append(np.average(guess[target == k] == k, weights=weight[target == k]))
+    guess = answer.argmax(1)
+    right = [np.average(guess[target == k] == k, weights=weight[target == k]) for k in np.unique(target)]
     return float(np.mean(right))
 
 
@@ -183,4 +182,8 @@ def intervals(
 
 
 def _given(task: Task, answer: Columns) -> Array:
-    return np.asarray(answer["prediction"], float).reshape(-1) if task == "regression" else np.asarray(answer["probability"])
+    return (
+        np.asarray(answer["prediction"], float).reshape(-1)
+        if task == "regression"
+        else np.asarray(answer["probability"])
+    )

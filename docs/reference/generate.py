@@ -19,7 +19,8 @@ NOTE = "<!-- Made by docs/reference/generate.py from the code; do not edit. -->\
 
 
 def hooks() -> str:
-    lines = ["# Hooks", "", "Every place to plug in (`mlops_core/hookspecs.py`). Mark yours with `mlops_core.hookimpl`.", ""]
+    about = "Every place to plug in (`mlops_core/hookspecs.py`). Mark yours with `mlops_core.hookimpl`."
+    lines = ["# Hooks", "", about, ""]
     for name, function in vars(hookspecs).items():
         if name.startswith("mlops_"):
             lines += [f"## `{name}{inspect.signature(function)}`", "", inspect.getdoc(function) or "", ""]
@@ -53,7 +54,8 @@ def records() -> str:
     for name, cls in vars(contracts).items():
         if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == contracts.__name__:
             doc = inspect.getdoc(cls) or ""
-            lines += [f"## `{name}`", "", "" if doc.startswith(f"{name}(") else doc, "", "| field | type |", "|---|---|"]
+            doc = "" if doc.startswith(f"{name}(") else doc
+            lines += [f"## `{name}`", "", doc, "", "| field | type |", "|---|---|"]
             hints = typing.get_type_hints(cls)
             lines += [f"| `{f.name}` | {cell(type_text(hints[f.name]))} |" for f in dataclasses.fields(cls)]
             lines.append("")

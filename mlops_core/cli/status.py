@@ -26,15 +26,14 @@ def run(args: argparse.Namespace) -> int:
     out.print(f"{found.name}: {len(found.versions)} versions")
     for version in found.versions[-5:]:
         scores = ", ".join(f"{k} {s.value:.4f}" for k, s in list(version.evaluation.metrics.items())[:3])
-        out.print(
-            f"  {version.number:>3}  {version.status:<9} {names.get(version.number, ''):<10} {version.created}  {scores}",
-            markup=False,
-        )
-    out.print(
-        f"endpoint: {found.endpoint.url} serves version {', '.join(map(str, found.endpoint.versions))}"
-        if found.endpoint
-        else "endpoint: none is running"
-    )
+        alias = names.get(version.number, "")
+        line = f"  {version.number:>3}  {version.status:<9} {alias:<10} {version.created}  {scores}"
+        out.print(line, markup=False)
+    if found.endpoint:
+        numbers = ", ".join(map(str, found.endpoint.versions))
+        out.print(f"endpoint: {found.endpoint.url} serves version {numbers}")
+    else:
+        out.print("endpoint: none is running")
     if found.verdict is None:
         out.print("drift: not judged yet" + (" (no predictions logged)" if found.endpoint else ""))
     else:

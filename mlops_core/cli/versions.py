@@ -113,13 +113,14 @@ def _audit(args: argparse.Namespace) -> int:
 def card(version: Any) -> str:
     """A version's card: what it is, what made it, and how good it is."""
     model, evaluation = version.model, version.evaluation
-    git = version.code.get("git", "")
+    git, dirty = version.code.get("git", "")[:12], " with uncommitted changes" if version.code.get("dirty") else ""
+    size = f"{model.artifact.size / 1024:,.0f} KiB in {model.artifact.files} files"
     lines = [
         f"{version.name} version {version.number}: {version.status}",
         f"  created   {version.created} (run {version.run[:8]})",
-        f"  bundle    {model.digest[:12]}  {model.artifact.size / 1024:,.0f} KiB in {model.artifact.files} files  {model.path}",
+        f"  bundle    {model.digest[:12]}  {size}  {model.path}",
         f"  data      {model.dataset[:12]}",
-        f"  code      {git[:12] + (' with uncommitted changes' if version.code.get('dirty') else '') if git else 'not in git'}",
+        f"  code      {git + dirty if git else 'not in git'}",
         f"  trainer   {model.trainer.plugin}",
         *[f"    {k} = {v}" for k, v in model.params.items()],
         f"  test split ({evaluation.rows:,} rows, 95 % intervals)",
@@ -128,9 +129,8 @@ def card(version: Any) -> str:
     for name, scores in evaluation.slices.items():
         first = next(iter(scores.items()), None)
         if first:
-            lines.append(
-                f"    {name:<24} {first[0]} {first[1].value:.4f}  [{first[1].low:.4f}, {first[1].high:.4f}]  {first[1].rows:,} rows"
-            )
+            metric, s = first
+            lines.append(f"    {name:<24} {metric} {s.value:.4f}  [{s.low:.4f}, {s.high:.4f}]  {s.rows:,} rows")
     lines += ["  gate", *[f"    {reason}" for reason in version.reasons or ("none declared",)]]
     lines += ["  declaration", *[f"    {line}" for line in str(version.config.get("text", "")).splitlines()]]
     return "\n".join(lines)

@@ -45,8 +45,8 @@ class Context:
 
     def options(self, section: str, choice: Choice) -> dict[str, Any]:
         """A plugin and its options as parts of a key; paths in the project count relative to it."""
-        given = {k: v for k, v in choice.options.items()}
-        return {f"{section}.plugin": choice.plugin} | flatten(section, _relative(given, str(self.workspace.root)))
+        given = _relative(choice.options, str(self.workspace.root))
+        return {f"{section}.plugin": choice.plugin} | (flatten(section, given) if given else {})
 
     def code(self, modules: Iterable[str], own: Iterable[str]) -> dict[str, str]:
         found = self.workspace.code.parts(modules, {"mlops_core", *own})

@@ -1,4 +1,4 @@
-"""A small project with a plugin of its own, for tests of the whole line: a fit takes milliseconds, Ray is not needed."""
+"""A small project with a plugin of its own, for tests of the whole line: a fit takes milliseconds, without Ray."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class Toy:
         with open(job.scratch / "begun", "a") as began:
             began.write("x")
         time.sleep(self.sleep)
-        write_json(job.out / "means.json", {"means": means.tolist(), "names": [c.name for c in dataset.having("feature")]})
+        names = [c.name for c in dataset.having("feature")]
+        write_json(job.out / "means.json", {"means": means.tolist(), "names": names})
         ModelFile(format="toy", task=dataset.task, target=dataset.target, classes=dataset.classes).write(job.out)
         columns, target = read_split(dataset, "validation")
         found = score(dataset.task, target, self.load(job.out)(columns))

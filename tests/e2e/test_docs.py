@@ -46,15 +46,15 @@ def test_commands_run(page: Path, tmp_path: Path) -> None:
         script += [f"echo '$ '{shown}", command, "code=$?", f"{allowed} || {{ echo exit $code of {shown}; exit 1; }}"]
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": ""}
     try:
-        done = subprocess.run(
-            ["bash", "-c", "\n".join(script)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=850, check=False
-        )
+        command = ["bash", "-c", "\n".join(script)]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=850, check=False)
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-4000:]
         assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
     finally:
         for folder in tmp_path.iterdir():
             if (folder / "conf").exists():
-                subprocess.run([sys.executable, "-m", "mlops_core", "stop"], cwd=folder, capture_output=True, timeout=120, check=False)
+                command = [sys.executable, "-m", "mlops_core", "stop"]
+                subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False)
 
 
 def test_links_lead_somewhere() -> None:
@@ -71,7 +71,7 @@ def test_reference_is_what_the_code_says() -> None:
     spec.loader.exec_module(generate)
     for page, make in generate.PAGES.items():
         written = (path.parent / f"{page}.md").read_text()
-        assert written == generate.NOTE + make(), f"docs/reference/{page}.md is stale: run python docs/reference/generate.py"
+        assert written == generate.NOTE + make(), f"{page}.md is stale: run python docs/reference/generate.py"
 
 
 def test_every_hook_and_option_is_documented() -> None:
@@ -87,7 +87,8 @@ def test_every_hook_and_option_is_documented() -> None:
 
 def test_nobody_is_told_to_install_somebody_elses_package() -> None:
     wrong = re.compile(r"install[^\n]*\bmlops-core(?!-framework)\b")
-    for path in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    for path in listed.stdout.split():
         file = ROOT / path
         if file.suffix in (".md", ".toml", ".py", ".txt", ".yaml") and file != Path(__file__):
             assert not wrong.search(file.read_text()), path
@@ -99,4 +100,4 @@ def test_summaries_are_the_commands_own() -> None:
     from mlops_core.cli.main import COMMANDS
 
     for name, summary in COMMANDS.items():
-        assert importlib.import_module(f"mlops_core.cli.{name}").SUMMARY == summary
+        assert summary == importlib.import_module(f"mlops_core.cli.{name}").SUMMARY

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 HEAVY = {
-    "torch", "pytorch_lightning", "lightning", "ray", "mlflow", "pandas", "pandera", "dvc", "sklearn", "onnx", "onnxruntime",
-    "skl2onnx", "optuna", "uvicorn", "starlette",
+    "torch", "pytorch_lightning", "lightning", "ray", "mlflow", "pandas", "pandera", "dvc", "sklearn", "onnx",
+    "onnxruntime", "skl2onnx", "optuna", "uvicorn", "starlette",
 }  # fmt: skip
-INSTANT = HEAVY | {"numpy", "polars", "pyarrow", "hydra", "omegaconf", "pydantic", "sqlalchemy", "rich", "yaml", "pluggy"}
+TABLES = {"numpy", "polars", "pyarrow"}
+CONFIG = {"hydra", "omegaconf", "pydantic", "yaml"}
+INSTANT = HEAVY | TABLES | CONFIG | {"sqlalchemy", "rich", "pluggy"}
 
 
 def imported(words: list[str], cwd: Path, env: dict[str, str] | None = None) -> set[str]:
@@ -22,7 +24,8 @@ def imported(words: list[str], cwd: Path, env: dict[str, str] | None = None) -> 
         f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
         "sys.stderr.write('\\n' + json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=True)
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
@@ -43,4 +46,4 @@ def test_check_and_plan_of_a_declaration_are_light(toy) -> None:
 def test_a_run_that_finds_nothing_due_is_light(toy) -> None:
     toy.run()
     toy.run()
-    assert not imported(["run"], toy.root, toy.env) & (HEAVY | {"hydra", "omegaconf", "polars", "pyarrow", "numpy", "pydantic"})
+    assert not imported(["run"], toy.root, toy.env) & (HEAVY | TABLES | CONFIG)
