@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlops_core.bundle import open_bundle as open_bundle
     from mlops_core.errors import MlopsError as MlopsError
     from mlops_core.features import Encoder as Encoder
     from mlops_core.features import ModelFile as ModelFile
@@ -21,22 +22,27 @@ if TYPE_CHECKING:
     from mlops_core.features import write_json as write_json
     from mlops_core.hashing import FileDigest as FileDigest
     from mlops_core.hashing import file_digest as file_digest
+    from mlops_core.grid import grid_points as grid_points
     from mlops_core.hookspecs import hookimpl as hookimpl
     from mlops_core.metrics import METRICS as METRICS
     from mlops_core.metrics import score as score
+    from mlops_core.serving import create_app as create_app
     from mlops_core.trials import NoMetric as NoMetric
     from mlops_core.trials import Trials as Trials
     from mlops_core.trials import better as better
     from mlops_core.trials import judged as judged
 
 _HOME = {
+    "mlops_core.bundle": ("open_bundle",),
     "mlops_core.errors": ("MlopsError",),
     "mlops_core.features": (
         "Encoder", "ModelFile", "load_onnx", "read_split", "save_onnx", "target_values", "to_columns", "write_json",
     ),
     "mlops_core.hashing": ("FileDigest", "file_digest"),
+    "mlops_core.grid": ("grid_points",),
     "mlops_core.hookspecs": ("hookimpl",),
     "mlops_core.metrics": ("METRICS", "score"),
+    "mlops_core.serving": ("create_app",),
     "mlops_core.trials": ("NoMetric", "Trials", "better", "judged"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

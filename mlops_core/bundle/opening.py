@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_core.bundle import manifest
-from mlops_core.bundle.values import from_plain
-from mlops_core.contracts import Choice, Columns, Predict, Profile, Signature, restore
+from mlops_core.bundle.values import from_plain, to_plain
+from mlops_core.contracts import Choice, Column, Columns, Predict, Profile, Signature, restore
 from mlops_core.errors import BundleError
 from mlops_core.features import ModelFile, load_onnx
 
@@ -51,6 +51,12 @@ class Bundle:
         inputs = {c.name: from_plain(kept["inputs"][c.name], c) for c in self.signature.inputs}
         return inputs, {name: np.array(values) for name, values in kept["answers"].items()}
 
+    def plain_samples(self) -> dict[str, list[Any]]:
+        """The inputs of the smoke set as a caller would send them."""
+        if self.samples is None:
+            return {}
+        return {c.name: [_as_sent(v, c) for v in to_plain(self.samples[0][c.name])] for c in self.signature.inputs}
+
     def smoke(self, tolerance: float = 1e-4) -> str:
         """Why the answers to the smoke set are not those given at training; '' where they are."""
         if self.samples is None:
@@ -70,13 +76,8 @@ class Bundle:
 
     @functools.cached_property
     def _predictor(self) -> Predict:
-        if self.model.format == "onnx":
-            return load_onnx(self.path)
-        from mlops_core.plugins import Plugins
-
-        trainer = restore(Choice, self.manifest["trainer"])
-        loaded: Predict = (self.plugins or Plugins()).build("trainer", trainer).load(self.path)
-        return loaded
+        trust = (self.model.format,)  # opening it has settled that
+        return load_model(self.path, restore(Choice, self.manifest["trainer"]), self.plugins, trust)
 
 
 def open_bundle(
@@ -93,12 +94,42 @@ def open_bundle(
     if sha256 is not None and digest != sha256:
         raise BundleError(f"bundle {path} is not the one expected: its digest is {digest[:12]}, expected {sha256[:12]}")
     model = ModelFile.read(path)
-    if model.format == "pickle" and "pickle" not in trust:
-        raise BundleError(
-            f"bundle {path} holds a pickle, which runs code when loaded; declare 'trust: [pickle]' to allow it"
-        )
+    _refuse_pickle(path, model, trust)
     try:
         signature = restore(Signature, content["signature"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path / manifest.NAME}: its signature cannot be read: {error}") from error
     return Bundle(path=path, sha256=digest, manifest=content, signature=signature, model=model, plugins=plugins)
+
+
+def load_model(path: Path, trainer: Choice, plugins: Plugins | None = None, trust: Sequence[str] = ()) -> Predict:
+    """The predictor of a model folder: by the core for format `onnx`, else by the trainer that left it."""
+    model = ModelFile.read(path)
+    _refuse_pickle(path, model, trust)
+    if model.format == "onnx":
+        return load_onnx(path)
+    from mlops_core.plugins import Plugins
+
+    loaded: Predict = (plugins or Plugins()).build("trainer", trainer).load(path)
+    return loaded
+
+
+def sample_rows(path: Path) -> list[dict[str, Any]]:
+    """The smoke set of a bundle as rows that `/predict` takes; empty where none was kept."""
+    kept = open_bundle(path, trust=("pickle",)).plain_samples()
+    return [dict(zip(kept, row, strict=True)) for row in zip(*kept.values(), strict=True)]
+
+
+def _as_sent(value: Any, column: Column) -> Any:
+    if value is None or column.kind not in ("number", "boolean"):
+        return value
+    if column.kind == "boolean":
+        return bool(value)
+    return int(value) if column.dtype.startswith(("int", "uint")) else value
+
+
+def _refuse_pickle(path: Path, model: ModelFile, trust: Sequence[str]) -> None:
+    if model.format == "pickle" and "pickle" not in trust:
+        raise BundleError(
+            f"bundle {path} holds a pickle, which runs code when loaded; declare 'trust: [pickle]' to allow it"
+        )

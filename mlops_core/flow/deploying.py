@@ -27,7 +27,7 @@ def desired(context: Context) -> Serving | None:
     state = workspace.state / "serve" / d.name
     limits = {k: d.deployer.options[k] for k in ("max_rows", "max_bytes") if k in d.deployer.options}
     route = Route(version=number, bundle=found[0], sha256=version.model.digest)
-    return Serving(name=d.name, routes=(route,), state=state, log=state / "log", **limits)
+    return Serving(name=d.name, routes=(route,), state=state, log=state / "log", trust=d.trust, **limits)
 
 
 def actual(context: Context) -> tuple[Endpoint, Serving] | None:

@@ -77,7 +77,7 @@ class Seal:
             trainer=trainer,
             lineage=lineage,
             profile=self._profile(context, predict),
-            samples=_samples(dataset),
+            samples=_samples(dataset, predict),
         )
         return {
             "trainer": plain(trainer),
@@ -197,13 +197,14 @@ def _evaluate(context: Context, model: Model) -> Evaluation:
     return evaluate(bundle.predict, context.results["data"], d.slices, seed=d.seed)
 
 
-def _samples(dataset: Dataset) -> Any:
+def _samples(dataset: Dataset, predict: Any) -> Any:
     import polars as pl
 
     from mlops_core.features import to_columns
 
     frame = pl.scan_parquet(dataset.split("validation")).head(SAMPLES).collect()
-    return to_columns(frame, dataset.having("feature"))
+    columns = to_columns(frame, dataset.having("feature"))
+    return {**columns, **predict(columns)}
 
 
 def _revision(root: Path) -> dict[str, Any]:

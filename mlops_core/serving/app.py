@@ -18,12 +18,11 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from mlops_core.contracts import Serving
-from mlops_core.plugins import Plugins
 from mlops_core.serving import openapi, pages, protocol_v2, requests
 from mlops_core.serving.forms import PLAIN, TENSORS, Form
 from mlops_core.serving.log import PredictionLog
@@ -31,6 +30,9 @@ from mlops_core.serving.models import Loaded, Table, load
 from mlops_core.serving.problems import Refused
 from mlops_core.serving.requests import Gone, Receive, Scope, Send
 from mlops_core.serving.rows import Batch
+
+if TYPE_CHECKING:
+    from mlops_core.plugins import Plugins
 
 Reply = tuple[int, bytes, bytes]  # status, content type, body
 Headers = list[tuple[bytes, bytes]]

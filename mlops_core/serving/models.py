@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlops_core.bundle import Bundle, open_bundle
 from mlops_core.contracts import Columns, Route, Serving
 from mlops_core.errors import MlopsError, ServingError
-from mlops_core.plugins import Plugins
 from mlops_core.serving.problems import Refused
 from mlops_core.serving.rows import Reader
+
+if TYPE_CHECKING:
+    from mlops_core.plugins import Plugins
 
 CHOSEN = ("stable", "candidate")
 

@@ -214,7 +214,7 @@ class Category(Cell):
         elif column.dtype.startswith("float"):
             self.wanted, self.types = "a number or text", frozenset({str, int, float})
         elif column.dtype == "boolean":
-            self.wanted, self.types = "true or false", frozenset({bool})
+            self.wanted, self.types = "true or false", frozenset({bool, str})
 
     def convert(self, values: list[Any]) -> Any:
         if len(self.types) > 1 or bool in self.types:
