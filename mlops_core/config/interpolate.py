@@ -1,0 +1,82 @@
+"""Interpolations: `${key}` within the declaration, `${oc.env:NAME}` from the environment; each fault told."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mlops_core.config import secrets
+from mlops_core.config.documents import Path_
+from mlops_core.config.draft import Draft, leaves, put
+from mlops_core.errors import did_you_mean
+
+RESOLVERS = ("oc.env", "oc.decode", "oc.create", "oc.select", "oc.dict.keys", "oc.dict.values", "now")
+
+
+def interpolate(draft: Draft) -> None:
+    """Resolves all but the environment, which stays as tokens."""
+    from omegaconf import OmegaConf
+
+    values = secrets.hide(draft.values)
+    found: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(values), resolve=False)  # type: ignore[assignment]
+    config = OmegaConf.create(_readable(draft, values))
+    for path, text in list(leaves(values)):
+        if isinstance(text, str) and "${" in text and path not in draft.void:
+            _one(draft, config, found, path)
+    draft.values = found
+    for path, text in leaves(found):
+        _set(draft, path, text)
+
+
+def _readable(draft: Draft, values: dict[str, Any]) -> dict[str, Any]:
+    """The values without interpolations that cannot even be read; those are told."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import GrammarParseError
+
+    for path, text in list(leaves(values)):
+        if isinstance(text, str) and "${" in text:
+            try:
+                OmegaConf.create({"value": text})
+            except GrammarParseError:
+                draft.say(path, f"the interpolation {secrets.reference(text)!r} cannot be read, expected ${{KEY}}")
+                draft.void.add(path)
+                put(values, path, None)
+    return values
+
+
+def _one(draft: Draft, config: Any, found: dict[str, Any], path: Path_) -> None:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        value: Any = config
+        for part in path:
+            value = value[int(part)] if OmegaConf.is_list(value) else value[part]
+        put(found, path, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
+        draft.computed(path)
+    except OmegaConfBaseException as error:
+        draft.say(path, *_words(str(error), draft))
+        draft.void.add(path)
+
+
+def _words(error: str, draft: Draft) -> tuple[str, str]:
+    missing = re.search(r"Interpolation key '(.+?)' not found|Error resolving key '(.+?)'", error)
+    if missing:
+        key = missing[1] or missing[2]
+        known = [".".join(p) for p, _ in leaves(draft.values)]
+        return f"the interpolation '${{{key}}}' leads nowhere", did_you_mean(key, known, limit=0)
+    if "Recursive interpolation" in error:
+        return "the interpolation goes round in a circle", ""
+    resolver = re.search(r"Unsupported interpolation type (\S+)", error)
+    if resolver:
+        return f"unknown resolver {resolver[1]!r}", did_you_mean(resolver[1], RESOLVERS)
+    return f"the interpolation cannot be resolved: {error.splitlines()[0]}", ""
+
+
+def _set(draft: Draft, path: Path_, text: Any) -> None:
+    if not isinstance(text, str):
+        return
+    for name in secrets.unset(text):
+        hint = f"set it, or give a default: ${{oc.env:{name},DEFAULT}}"
+        draft.say(path, f"the environment variable {name} is not set", hint)
+        draft.void.add(path)

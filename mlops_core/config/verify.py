@@ -1,0 +1,175 @@
+"""The schema of a declaration: the core's keys, each plugin's options, the search space, metrics and gates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlops_core.config import secrets
+from mlops_core.config.documents import Path_
+from mlops_core.config.draft import Draft
+from mlops_core.config.presets import Presets
+from mlops_core.config.schema import LATER, SECTIONS, Keys, own
+from mlops_core.contracts import Choice
+from mlops_core.errors import PluginError, Problem, did_you_mean, nearest
+from mlops_core.metrics import METRICS, names
+from mlops_core.options import check_options
+from mlops_core.plugins import RESERVED
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+class Verifier:
+    """Checks a draft against everything that is known without looking at the data."""
+
+    def __init__(self, draft: Draft, presets: Presets) -> None:
+        self.draft, self.presets = draft, presets
+        self.values: dict[str, Any] = _resolved(draft)
+        self.sound: set[str] = set()
+
+    def run(self) -> None:
+        self._top()
+        for section in SECTIONS:
+            value = self.values.get(section)
+            if isinstance(value, Mapping):
+                self._section(section, value)
+        observers = self.values.get("observers")
+        for name, options in observers.items() if isinstance(observers, Mapping) else ():
+            if isinstance(options, Mapping):
+                self._plugin("observer", ("observers", name), name, options, ("observers", name))
+        self._metric(("metric",), self.values.get("metric"))
+        self._gate()
+
+    def choice(self, section: str) -> Choice | None:
+        """The plugin of a section with its options."""
+        value = self.values.get(section)
+        if not isinstance(value, Mapping) or not isinstance(value.get("plugin"), str):
+            return None
+        kept = RESERVED.get(section, frozenset({"plugin"}))
+        return Choice(plugin=value["plugin"], options={k: v for k, v in value.items() if k not in kept})
+
+    def _top(self) -> None:
+        given = {k: v for k, v in self.values.items() if k not in LATER}
+        self._report(check_options(Keys, given), ())
+        for key in [k for k in LATER if k in self.values]:
+            self.draft.say((key,), "is not part of this version of mlops_core", "take it out", key=True)
+        name = self.values.get("name")
+        if isinstance(name, str) and not NAME.fullmatch(name):
+            self.draft.say(("name",), f"expected lower-case letters, digits, '-' and '_', got {name!r}")
+
+    def _section(self, section: str, value: Mapping[str, Any]) -> None:
+        kept = RESERVED.get(section, frozenset({"plugin"}))
+        own_values = {k: v for k, v in value.items() if k in kept}
+        if section == "tuner" and own_values.get("space") is None:
+            own_values.pop("space", None)
+        self._report(check_options(own(section), own_values), (section,))
+        plugin = value.get("plugin")
+        if isinstance(plugin, str):
+            options = {k: v for k, v in value.items() if k not in kept}
+            self._plugin(section, (section, "plugin"), plugin, options, (section,))
+        if section == "data" and isinstance(value.get("split"), Mapping):
+            self._split(value["split"])
+        if section == "tuner" and isinstance(value.get("space"), Mapping):
+            from mlops_core.config.searching import check_space
+
+            check_space(self.draft, self.presets, self.choice("trainer"), value["space"])
+
+    def _plugin(self, kind: Any, at: Path_, name: str, options: Mapping[str, Any], path: Path_) -> None:
+        known = self.presets.plugins.names(kind)
+        if name not in known:
+            message, suggestion = self.presets.unknown(kind, name)
+            self.draft.say(at, message, suggestion, key=kind == "observer")
+            name = nearest(name, known)
+        if not name:
+            return
+        try:
+            wrong = self.presets.plugins.problems(kind, Choice(plugin=name, options=options))
+        except PluginError as error:
+            return self.draft.say(at, str(error))
+        self._report([self._elsewhere(kind, name, p) for p in wrong], path)
+        if not wrong and name in known:
+            self.sound.add(str(kind))
+
+    def _elsewhere(self, kind: Any, name: str, problem: Problem) -> Problem:
+        """Tells that another plugin has this option: what is written inline survives a swap of plugins."""
+        if problem.message != "unknown option" or "did you mean" in problem.suggestion:
+            return problem
+        offers = [o for o in self.presets.plugins.all() if o.kind == kind and o.name != name]
+        owners = [o.name for o in offers if problem.key in getattr(o.cls, "__dataclass_fields__", ())]
+        if not owners:
+            return problem
+        hint = f"it belongs to {kind} {owners[0]!r}: keep it in conf/{kind}/{owners[0]}.yaml"
+        return Problem(place="", key=problem.key, message=problem.message, suggestion=hint)
+
+    def _split(self, split: Mapping[str, Any]) -> None:
+        at = ("data", "split")
+        shares = [split.get(k) for k in ("validation", "test")]
+        if all(isinstance(s, float | int) for s in shares) and sum(shares) >= 1:  # type: ignore[arg-type]
+            self.draft.say(at, f"validation and test leave nothing to train on, they sum to {sum(shares):g}")  # type: ignore[arg-type]
+        if split.get("strategy") in ("time", "group") and not split.get("column"):
+            self.draft.say((*at, "column"), f"missing mandatory value, strategy {split['strategy']!r} needs a column")
+
+    def _metric(self, at: Path_, name: Any) -> None:
+        data = self.values.get("data")
+        task = data.get("task") if isinstance(data, Mapping) else None
+        if not isinstance(name, str) or name == "???":
+            return
+        fitting = names(task) if task in ("binary", "multiclass", "regression") else tuple(METRICS)
+        if name not in METRICS:
+            self.draft.say(at, f"unknown metric {name!r}", did_you_mean(name, fitting))
+        elif name not in fitting:
+            hint = f"expected one of: {', '.join(fitting)}"
+            self.draft.say(at, f"metric {name!r} means nothing for task {task!r}", hint)
+
+    def _gate(self) -> None:
+        seen: dict[tuple[Any, ...], int] = {}
+        for i, rule in enumerate(self.values.get("gate") or ()) if isinstance(self.values.get("gate"), list) else ():
+            at = ("gate", str(i))
+            if not isinstance(rule, Mapping):
+                continue
+            self._metric((*at, "metric"), rule.get("metric"))
+            bounds = [k for k in ("at_least", "at_most") if rule.get(k) is not None]
+            if not bounds:
+                self.draft.say(at, "a rule needs a bound", "add at_least or at_most")
+            low, high = rule.get("at_least"), rule.get("at_most")
+            if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+                self.draft.say(at, f"nothing can be at least {low} and at most {high}")
+            for bound in bounds:
+                same = (rule.get("metric"), rule.get("versus", ""), rule.get("slice", ""), bound)
+                if seen.setdefault(same, i) != i:
+                    self.draft.say(at, f"the same rule is there twice, first as gate.{seen[same]}")
+
+    def _report(self, problems: list[Problem], prefix: Path_) -> None:
+        for p in problems:
+            path = (*prefix, *(k for k in p.key.split(".") if k))
+            unknown = p.message == "unknown option"
+            message = "unknown key" if unknown and not prefix else p.message
+            self.draft.say(path, secrets.masked(message, self.draft.values), p.suggestion, key=unknown)
+
+
+def _resolved(draft: Draft) -> dict[str, Any]:
+    """The values with the environment in them; void ones are left out."""
+    found: dict[str, Any] = {}
+    for key, value in draft.values.items():
+        found[key] = _without(draft, value, (key,))
+    return {k: v for k, v in found.items() if v is not _GONE}
+
+
+_GONE: Any = object()
+
+
+def _without(draft: Draft, value: Any, path: Path_) -> Any:
+    if path in draft.void or value == "???":
+        return _GONE
+    if isinstance(value, Mapping):
+        inner = {k: _without(draft, v, (*path, str(k))) for k, v in value.items()}
+        return {k: v for k, v in inner.items() if v is not _GONE}
+    if isinstance(value, list):
+        return [v for v in _each(draft, value, path) if v is not _GONE]
+    return secrets.resolve(value)
+
+
+def _each(draft: Draft, value: list[Any], path: Path_) -> Iterator[Any]:
+    for i, inner in enumerate(value):
+        yield _without(draft, inner, (*path, str(i)))
