@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_core.config.project import find_root as find_root
-from mlops_core.config.project import shipped as shipped
 from mlops_core.contracts import Declaration, record
 from mlops_core.errors import Problem, UsageError
 
@@ -58,7 +57,10 @@ def check(root: Path, overrides: Sequence[str] = (), plugins: Plugins | None = N
 
 
 def origins(root: Path, overrides: Sequence[str] = (), plugins: Plugins | None = None) -> Mapping[str, Origin]:
-    """Dotted key -> where its value came from. Raises DeclarationError where the declaration is wrong."""
+    """Dotted key -> where its value came from; `data.contract.*` are the keys of the contract's file.
+
+    Raises DeclarationError where the declaration is wrong; the data is not looked at.
+    """
     return dict(_origins(_read(root, overrides, plugins)))
 
 
@@ -73,6 +75,7 @@ def _read(root: Path, overrides: Sequence[str], plugins: Plugins | None) -> Any:
     from mlops_core.config.reading import Reading
 
     reading = Reading(_project(root), overrides, plugins, data=False)
+    reading.columns.read_contract()
     reading.declaration()
     return reading
 
@@ -85,6 +88,10 @@ def _origins(reading: Any) -> Iterator[tuple[str, Origin]]:
         source = reading.draft.source(path)
         if path and source:
             yield ".".join(path), Origin(value=reference(value), place=str(source.mark.value), kind=source.kind)
+    for path, value in leaves(reading.columns.contract):
+        spot = reading.columns.spot(path)
+        if spot:
+            yield ".".join(("data", "contract", *path)), Origin(value=value, place=str(spot), kind="file")
 
 
 def _project(root: Path) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlops_core.config import secrets
-from mlops_core.config.documents import Document, Path_
+from mlops_core.config.documents import Document, Path_, Spot
 from mlops_core.config.draft import Draft
 from mlops_core.config.presets import Presets
 from mlops_core.config.verify import Verifier
@@ -49,30 +49,42 @@ class Columns:
         from mlops_core.config.fill import absolute
 
         choice = self.verifier.choice("data")
-        if choice is None or "data" not in self.verifier.sound:
+        wrong = self.verifier.wrong.get("data")
+        if choice is None or wrong is None:
             return None
+        right = {k: v for k, v in choice.options.items() if k not in wrong}
         try:
             cls = self.presets.plugins.offer("data", choice.plugin).cls
-            options = absolute(cls, choice.options, self.presets.root)
+            options = absolute(cls, right, self.presets.root)
             source = self.presets.plugins.build("data", Choice(plugin=choice.plugin, options=options))
             return dict(source.schema())
         except Exception as error:  # a stranger's plugin may raise anything; it is told, not hidden
+            if wrong:  # told already
+                return None
             words = secrets.masked(str(error).strip() or type(error).__name__, self.draft.values)
             where = ("data", "path") if "path" in self.data else ("data",)
             self.draft.say(where, f"the data cannot be read: {words}", key=len(where) == 1)
             return None
 
-    def _contract(self) -> None:
+    def read_contract(self) -> bool:
+        """Whether there is a contract; `contract` holds it then."""
         given = self.data.get("contract")
         if isinstance(given, str):
             given = self._file(given)
-        if not isinstance(given, Mapping):
-            return
+        self.contract = given if isinstance(given, Mapping) else {}
+        return isinstance(given, Mapping)
+
+    def spot(self, path: Path_) -> Spot | None:
+        """Where the contract's file says what stands at `path`."""
+        mark = self.document.marks.get(path) if self.document else None
+        return mark.value if mark else None
+
+    def _contract(self) -> None:
         from mlops_core.validation import contract_problems
 
-        self.contract = given
-        for p in contract_problems(given, self.schema, str(self.data.get("target", ""))):
-            self._say(p)
+        if self.read_contract():
+            for p in contract_problems(self.contract, self.schema, str(self.data.get("target", ""))):
+                self._say(p)
 
     def _file(self, name: str) -> Any:
         from omegaconf import OmegaConf

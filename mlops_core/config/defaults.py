@@ -65,6 +65,7 @@ class Defaults:
         known = self.presets.options(full.rpartition("/")[0]) - {"config"}
         document.fault(document.at(item), f"no file {full}.yaml is there", "defaults", did_you_mean(name, known))
         item.value = nearest(name, known)
+        self._follow(_join(group, item.value))
         return bool(item.value)
 
     def _choice(self, document: Document, group: str, key: Any, value: Any) -> bool:

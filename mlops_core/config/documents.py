@@ -16,6 +16,7 @@ from mlops_core.errors import Problem
 
 Path_ = tuple[str, ...]
 MENDS = 25
+_LOOSE = re.compile(r"([:\[,{]\s*)(\$\{[^{}]*\})(?=\s*[,}\]])")
 
 
 @record
@@ -132,6 +133,9 @@ class Document:
         if "\t" in lines[line][: len(lines[line]) - len(lines[line].lstrip())]:
             message = "a tab indents this line; YAML indents with blanks"
             lines[line] = _untabbed(lines, line)
+        elif line not in told and _LOOSE.search(lines[line]):
+            message = "inside brackets an interpolation needs quotes"
+            lines[line] = _LOOSE.sub(r'\1"\2"', lines[line])
         elif line in told or not lines[line].strip():
             return None
         else:

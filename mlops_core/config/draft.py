@@ -71,6 +71,8 @@ class Draft:
 
     def spot(self, path: Path_, *, key: bool = False) -> Spot:
         """What to open for `path`: the value, or with `key` the key; defaults are told at what asked for them."""
+        if path not in self.sources:  # a key that only keys below it give
+            path = next((p for p in reversed(self.sources) if p[: len(path)] == path), path)
         while path:
             source = self.sources.get(path)
             if source and source.kind != "default":

@@ -8,7 +8,7 @@ from typing import Any
 from mlops_core.config import secrets
 from mlops_core.config.documents import Path_
 from mlops_core.config.draft import Draft, leaves, put
-from mlops_core.errors import did_you_mean
+from mlops_core.errors import did_you_mean, nearest
 
 RESOLVERS = ("oc.env", "oc.decode", "oc.create", "oc.select", "oc.dict.keys", "oc.dict.values", "now")
 
@@ -64,7 +64,8 @@ def _words(error: str, draft: Draft) -> tuple[str, str]:
     if missing:
         key = missing[1] or missing[2]
         known = [".".join(p) for p, _ in leaves(draft.values)]
-        return f"the interpolation '${{{key}}}' leads nowhere", did_you_mean(key, known, limit=0)
+        near = nearest(key, known)
+        return f"the interpolation '${{{key}}}' leads nowhere", f"did you mean '${{{near}}}'?" if near else ""
     if "Recursive interpolation" in error:
         return "the interpolation goes round in a circle", ""
     resolver = re.search(r"Unsupported interpolation type (\S+)", error)

@@ -15,7 +15,7 @@ from mlops_core.config.presets import Presets
 from mlops_core.contracts import record
 from mlops_core.errors import Problem
 
-_CALL = re.compile(r"(\+{0,2})(tuner\.space\.[\w.]+)=\s*([a-z]+\(.*\))\s*", re.S)
+_CALL = re.compile(r"(\+{0,2}tuner\.space\.[\w.]+|[+\w.]+(?==\s*\$\{))=\s*(\w+\(.*|\$\{.*)", re.S)
 _FORM = "expected KEY=VALUE, GROUP=OPTION or ~KEY"
 
 
@@ -64,7 +64,7 @@ class Overrides:
 
         call = _CALL.fullmatch(text)
         try:
-            parsed = OverridesParser.create().parse_override(_quoted(*call.groups()) if call else text)
+            parsed = OverridesParser.create().parse_override(_quoted(call) if call else text)
         except HydraException:
             return self._refuse(spot, text.split("=")[0].lstrip("+~"), *_unread(text))
         key = parsed.key_or_group.replace("@:", "@")
@@ -87,18 +87,16 @@ class Overrides:
             return self._refuse(spot, key, *self.presets.unknown(key, name))
         self._keep("group", key, "", spot, name)
 
-    def _keep(
-        self, kind: str, key: str, line: str, spot: Spot, option: str | None = None, value: Any = None
-    ) -> None:
+    def _keep(self, kind: str, key: str, line: str, spot: Spot, option: str | None = None, value: Any = None) -> None:
         self.found.append(Override(kind=kind, key=key, line=line, spot=spot, option=option, value=value))
 
     def _refuse(self, spot: Spot, key: str, message: str, suggestion: str = "") -> None:
         self.problems.append(spot.problem(key, message, suggestion))
 
 
-def _quoted(plus: str, key: str, value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{plus}{key}="{escaped}"'
+def _quoted(call: re.Match[str]) -> str:
+    escaped = call[2].replace("\\", "\\\\").replace('"', '\\"')
+    return f'{call[1]}="{escaped}"'
 
 
 def _unread(text: str) -> tuple[str, str]:
@@ -107,8 +105,7 @@ def _unread(text: str) -> tuple[str, str]:
         return f"cannot be read, {_FORM}", ""
     if not re.fullmatch(r"[+~]{0,2}[\w./@:-]+", key):
         return f"{key!r} is no key, {_FORM}", ""
-    inner = value.replace("'", "\\'")
-    return f"the value {value!r} cannot be read", f"quote it: \"{key}='{inner}'\""
+    return f"the value {value!r} cannot be read", f"quote it: '{key}=\"{value}\"'"
 
 
 def _swept(text: str, key: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import mlops_core
 from mlops_core.errors import UsageError
+from mlops_core.shipped import shipped
 
 PRIMARY = "config"
 
@@ -23,12 +24,6 @@ def find_root(start: Path) -> Path:
     )
 
 
-def shipped() -> Path:
-    """The presets of mlops_core itself: inside the package where it is installed, else beside it in a checkout."""
-    package = Path(mlops_core.__file__).parent
-    return next(p for p in (package / "conf", package.parent / "conf") if p.is_dir())
-
-
 def folders(root: Path, modules: Iterable[str]) -> tuple[Path, ...]:
     """Every folder of presets, the strongest first: the project's, those of plugin packages, the shipped ones."""
     found = [root / "conf"]
@@ -36,13 +31,11 @@ def folders(root: Path, modules: Iterable[str]) -> tuple[Path, ...]:
         path = package_folder(name)
         if path and (path / "conf").is_dir() and path / "conf" not in found:
             found.append(path / "conf")
-    return (*found, shipped())
+    return (*found, shipped("conf"))
 
 
 def package_folder(module: str) -> Path | None:
     """The folder of an imported module's top package."""
-    import sys
-
     file = getattr(sys.modules.get(module.split(".")[0]), "__file__", None)
     return Path(file).parent if file and Path(file).name == "__init__.py" else None
 

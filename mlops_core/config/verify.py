@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,7 +27,7 @@ class Verifier:
     def __init__(self, draft: Draft, presets: Presets) -> None:
         self.draft, self.presets = draft, presets
         self.values: dict[str, Any] = _resolved(draft)
-        self.sound: set[str] = set()
+        self.wrong: dict[str, frozenset[str]] = {}
 
     def run(self) -> None:
         self._top()
@@ -87,20 +88,25 @@ class Verifier:
             wrong = self.presets.plugins.problems(kind, Choice(plugin=name, options=options))
         except PluginError as error:
             return self.draft.say(at, str(error))
+        self.wrong[str(kind)] = frozenset(p.key.split(".")[0] for p in wrong)
         self._report([self._elsewhere(kind, name, p) for p in wrong], path)
-        if not wrong and name in known:
-            self.sound.add(str(kind))
 
     def _elsewhere(self, kind: Any, name: str, problem: Problem) -> Problem:
-        """Tells that another plugin has this option: what is written inline survives a swap of plugins."""
+        """The nearest key of the core's own, or the other plugin that has this option.
+
+        What is written inline survives a swap of plugins: that is where the latter comes from.
+        """
         if problem.message != "unknown option" or "did you mean" in problem.suggestion:
             return problem
+        near = nearest(problem.key, RESERVED.get(kind, ()))
+        if near:
+            return dataclasses.replace(problem, suggestion=f"did you mean {near!r}?")
         offers = [o for o in self.presets.plugins.all() if o.kind == kind and o.name != name]
         owners = [o.name for o in offers if problem.key in getattr(o.cls, "__dataclass_fields__", ())]
         if not owners:
             return problem
         hint = f"it belongs to {kind} {owners[0]!r}: keep it in conf/{kind}/{owners[0]}.yaml"
-        return Problem(place="", key=problem.key, message=problem.message, suggestion=hint)
+        return dataclasses.replace(problem, suggestion=hint)
 
     def _split(self, split: Mapping[str, Any]) -> None:
         at = ("data", "split")
