@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
 import pickle
-import random
 import shutil
 import signal
 import threading
@@ -22,12 +19,10 @@ from typing import Annotated, Any, cast
 
 from annotated_types import Ge
 
-from mlops_core import NoMetric, Trials, better, judged
-from mlops_core.contracts import Distribution, Goal, Params, Pruned, Scores, Space, Trial, Tuned
+from mlops_core import NoMetric, Trials, better, grid_points, judged
+from mlops_core.contracts import Goal, Params, Pruned, Scores, Space, Trial, Tuned
 from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
-
-MANY = 10_000
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,8 @@ class GridTuner:
         """See `mlops_core.stages.Tuner`."""
         if not space:
             raise TrainingError("the search space is empty; declare tuner.space or remove the tuner")
-        kept, points = Trials(out), list(self._grid(space, goal.seed))
+        kept = Trials(out)
+        points = grid_points(space, self.points, limit=self.trials, seed=goal.seed)
         finished = 0
         todo: list[tuple[int, Params]] = []
         for number, params in enumerate(points):
@@ -67,59 +63,6 @@ class GridTuner:
                 finished += 1
                 report(finished, trial.scores)
         return kept.tuned(goal)
-
-    def _grid(self, space: Space, seed: int) -> Iterator[Params]:
-        axes = [values_of(d, self.points) for d in space.values()]
-        total = math.prod(map(len, axes))
-        if self.trials is None and total > MANY:
-            sizes = " x ".join(str(len(a)) for a in axes)
-            raise TrainingError(f"the grid has {sizes} = {total} points; set tuner.trials to try some of them")
-        if self.trials is None or self.trials >= total:
-            for point in itertools.product(*axes):
-                yield dict(zip(space, point, strict=True))
-            return
-        for index in sorted(random.Random(seed).sample(range(total), self.trials)):
-            yield dict(zip(space, _point(axes, index), strict=True))
-
-
-def values_of(distribution: Distribution, points: int) -> list[Any]:
-    """The values of one dimension of the grid, in order and without repetition."""
-    kind, args = distribution.kind, distribution.args
-    if kind in ("choice", "grid"):
-        return list(args[0]) if len(args) == 1 and isinstance(args[0], list | tuple) else list(args)
-    low, high = args[0], args[1]
-    if kind == "randint":
-        return _spread(low, high - 1, high - low, points) if high - low > MANY else list(range(low, high))
-    if kind == "quniform":
-        step = args[2]
-        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-        count = last - first + 1
-        steps = range(first, last + 1) if count <= points else _spread(first, last, count, points)
-        return [_tidy(i * step) for i in steps]
-    if points == 1 or low == high:
-        return [math.sqrt(low * high) if kind == "loguniform" else (low + high) / 2]
-    parts = [i / (points - 1) for i in range(points)]
-    if kind == "loguniform":
-        return [_tidy(math.exp(math.log(low) + p * (math.log(high) - math.log(low)))) for p in parts]
-    return [_tidy(low + p * (high - low)) for p in parts]
-
-
-def _spread(low: int, high: int, count: int, points: int) -> list[int]:
-    points = min(points, count)
-    return [low] if points == 1 else [low + round(i * (high - low) / (points - 1)) for i in range(points)]
-
-
-def _tidy(value: float) -> float:
-    """0.30000000000000004 as 0.3."""
-    return float(f"{value:.12g}")
-
-
-def _point(axes: list[list[Any]], index: int) -> list[Any]:
-    found = []
-    for axis in reversed(axes):
-        index, at = divmod(index, len(axis))
-        found.append(axis[at])
-    return found[::-1]
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,14 @@
-"""Placeholder docstring, replaced by the plugin's own."""
+"""Ray: tuner `ray` (Ray Tune) and deployer `ray_serve` (Ray Serve)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlops_core import hookimpl
+
+
+@hookimpl
+def mlops_tuner() -> Mapping[str, type]:
+    from mlops_ray.tuner import RayTuner
+
+    return {"ray": RayTuner}

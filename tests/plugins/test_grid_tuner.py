@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mlops_local.tuner import GridTuner, values_of
+from mlops_local.tuner import GridTuner
 
 from mlops_core.contracts import Distribution, Goal, Pruned
 from mlops_core.errors import TrainingError
+from mlops_core.grid import values_of
 from mlops_core.options import check_options
 
 GOAL = Goal(metric="auroc", mode="max", seed=3)
@@ -35,7 +36,8 @@ class Hill:
     wrong: str = "auroc"
 
     def __call__(self, params, out, report, resources=None):
-        (out / "calls").open("a").write("x")
+        with (out / "calls").open("a") as calls:
+            calls.write("x")
         kind, depth = params["trainer.kind"], params["trainer.depth"]
         score = 0.5 + 0.1 * (kind == "b") - 0.05 * abs(depth - 2) - params["trainer.lr"]
         report(1, {self.wrong: score - 0.01, "loss": 1.0})

@@ -1,0 +1,89 @@
+"""Deployer `http`: one process on this machine, no cluster."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le
+
+from mlops_core.contracts import Endpoint, Serving, plain, restore
+from mlops_core.errors import ServingError
+from mlops_local.process import Process
+
+
+@dataclass(frozen=True)
+class HttpDeployer:
+    """Serves a model from one process on this machine, which lives on when the command has ended.
+
+    For a laptop, a test, a small server or an edge device: nothing but Python, uvicorn and onnxruntime runs.
+    A new version is loaded beside the old one and switched in place, so no request is dropped. The process
+    keeps its port over restarts, and ends requests under way before it stops. It answers on loopback only,
+    because it asks nobody who they are.
+
+    host: address to listen on; must be loopback
+    port: port to listen on; 0 picks a free one at the first start and keeps it
+    max_rows: rows that one request may hold
+    max_bytes: size of a request's body
+    startup_timeout: seconds that loading and the smoke set may take
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Ge(0), Le(65535)] = 0
+    max_rows: Annotated[int, Ge(1)] = 10_000
+    max_bytes: Annotated[int, Ge(1)] = 16 * 1024 * 1024
+    startup_timeout: Annotated[float, Gt(0)] = 60.0
+
+    def __post_init__(self) -> None:
+        if not _is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host!r} is not loopback; callers are not authenticated yet, "
+                "so only this machine may call: use 127.0.0.1"
+            )
+
+    def apply(self, desired: Serving) -> Endpoint:
+        """See `mlops_core.stages.Deployer`."""
+        process = Process(desired.state, self.startup_timeout)
+        limits = {"max_rows": self.max_rows, "max_bytes": self.max_bytes}
+        with process.alone():
+            process.make(plain(desired), limits, self.host, self.port)
+            return _endpoint(desired, process.running())
+
+    def actual(self, name: str, state: Path) -> tuple[Endpoint, Serving] | None:
+        """See `mlops_core.stages.Deployer`."""
+        process = Process(state, self.startup_timeout)
+        running, actual = process.running(), process.read("actual.json")
+        if running is None or actual is None or actual["serving"]["name"] != name:
+            return None
+        serving = restore(Serving, actual["serving"])
+        return _endpoint(serving, running), serving
+
+    def stop(self, name: str, state: Path) -> bool:
+        """See `mlops_core.stages.Deployer`."""
+        if self.actual(name, state) is None:
+            return False
+        process = Process(state, self.startup_timeout)
+        with process.alone():
+            return process.stop()
+
+
+def _endpoint(serving: Serving, running: dict[str, Any] | None) -> Endpoint:
+    if running is None:
+        raise ServingError(f"endpoint {serving.name!r} ended as soon as it was up; see {serving.state / 'host.log'}")
+    return Endpoint(
+        name=serving.name,
+        url=running["url"],
+        deployer="http",
+        versions=tuple(r.version for r in serving.routes),
+        pid=running["pid"],
+        details={"log": str(serving.state / "host.log"), "predictions": str(serving.log)},
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

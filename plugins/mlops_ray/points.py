@@ -1,0 +1,195 @@
+"""Which point to try next: Optuna's samplers, random, or a grid; what is known is never tried again.
+
+`points.jsonl` in the folder of the search numbers every point that was started, so that a search that was
+killed takes up its unfinished points first, each in its old folder with its checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_core import Trials, grid_points
+from mlops_core.contracts import Distribution, Goal, Params, Space, Trial, plain, record
+from mlops_core.errors import TrainingError
+
+if TYPE_CHECKING:
+    import optuna
+
+    from mlops_ray.tuner import RayTuner
+
+SMALL = 100
+STARTUP = 10
+PATIENCE = 30
+
+
+@record
+class Point:
+    number: int
+    params: Params
+
+
+class Points:
+    """`next()` gives points until there are none; `tell` teaches the sampler how one ended."""
+
+    def __init__(self, tuner: RayTuner, space: Space, goal: Goal, out: Path, known: Trials) -> None:
+        self.space, self.goal, self.known, self._path = space, goal, known, out / "points.jsonl"
+        self._asked: dict[int, optuna.trial.Trial] = {}
+        self._dimensions = {name: _dimension(d) for name, d in space.items()}
+        started = {p.number: p for p in self._read()}
+        self._live = {_key(p.params) for p in started.values()}
+        finished = {_key(t.params) for t in known if t.state != "failed"}
+        self.queue = [p for p in started.values() if _key(p.params) not in finished]
+        self._count = 1 + max(started, default=-1)
+        self._grid: list[Params] | None = None
+        if tuner.sampler == "grid":
+            self._grid = grid_points(space, tuner.points, limit=tuner.trials, seed=goal.seed)
+        self.total = len(self._grid) if self._grid is not None else tuner.trials
+        self._study = self._learn(tuner)
+
+    def next(self) -> Point | None:
+        """The next point to try; None when the space or the grid is exhausted."""
+        if self.queue:
+            return self.queue.pop(0)
+        if self._grid is not None:
+            fresh = (p for p in self._grid if _key(p) not in self._live)
+            params = next(fresh, None)
+            return None if params is None else self._start(params)
+        with _quiet():
+            for _ in range(PATIENCE):
+                asked = self._study.ask(self._dimensions)
+                params = {name: _value(self.space[name], v) for name, v in asked.params.items()}
+                if _key(params) not in self._live:
+                    point = self._start(params)
+                    self._asked[point.number] = asked
+                    return point
+                self._repeat(asked, params)
+        return None
+
+    def tell(self, trial: Trial) -> None:
+        import optuna
+
+        asked, value = self._asked.pop(trial.number, None), trial.scores.get(self.goal.metric, math.nan)
+        with _quiet():
+            if asked is None:
+                self._add(trial)
+            elif trial.state == "failed" or not math.isfinite(value):
+                self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
+            else:
+                self._study.tell(asked, value)
+
+    def _start(self, params: Params) -> Point:
+        point = Point(number=self._count, params=params)
+        self._count += 1
+        self._live.add(_key(params))
+        with self._path.open("a") as file:
+            file.write(json.dumps(plain(point)) + "\n")
+        return point
+
+    def _repeat(self, asked: optuna.trial.Trial, params: Params) -> None:
+        """The sampler came back to a point: it learns the known answer, and is asked again."""
+        import optuna
+
+        trial = self.known.known(params)
+        value = trial.scores.get(self.goal.metric, math.nan) if trial else math.nan
+        if math.isfinite(value):
+            self._study.tell(asked, value)
+        else:
+            self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
+
+    def _learn(self, tuner: RayTuner) -> optuna.Study:
+        import optuna
+
+        with _quiet():
+            # another seed after a resume: the same one would draw the points that are known already
+            sampler = _sampler(tuner, self.goal.seed + 7919 * len(self.known))
+            direction = "maximize" if self.goal.mode == "max" else "minimize"
+            self._study = optuna.create_study(sampler=sampler, direction=direction)
+            for trial in self.known:
+                self._add(trial)
+        return self._study
+
+    def _add(self, trial: Trial) -> None:
+        import optuna
+
+        value = trial.scores.get(self.goal.metric, math.nan)
+        if trial.state == "failed" or not math.isfinite(value):
+            return
+        params = {name: _code(self.space[name], v) for name, v in trial.params.items()}
+        done = optuna.trial.create_trial(params=params, distributions=self._dimensions, value=value)
+        self._study.add_trial(done)
+
+    def _read(self) -> Iterator[Point]:
+        if self._path.exists():
+            for line in self._path.read_text().splitlines():
+                with contextlib.suppress(ValueError):  # a kill tore the last line
+                    found = json.loads(line)
+                    yield Point(number=found["number"], params=found["params"])
+
+
+def _sampler(tuner: RayTuner, seed: int) -> optuna.samplers.BaseSampler:
+    import optuna
+
+    if tuner.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    # up to STARTUP points both draw at random, and the Gaussian process would load torch for nothing
+    if STARTUP < tuner.trials <= SMALL and importlib.util.find_spec("torch"):
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=STARTUP)
+
+
+def _dimension(d: Distribution) -> optuna.distributions.BaseDistribution:
+    from optuna import distributions as od
+
+    if d.kind in ("choice", "grid"):
+        return od.CategoricalDistribution(range(len(d.args[0])))
+    low, high = d.args[:2]
+    if d.kind == "randint":
+        return od.IntDistribution(low, high - 1)
+    if d.kind == "quniform":
+        step = d.args[2]
+        return od.IntDistribution(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9))
+    return od.FloatDistribution(low, high, log=d.kind == "loguniform")
+
+
+def _value(d: Distribution, coded: Any) -> Any:
+    """What the trainer gets, from what the sampler knows: an index of a choice, a multiple of a step."""
+    if d.kind in ("choice", "grid"):
+        return d.args[0][coded]
+    return float(f"{coded * d.args[2]:.12g}") if d.kind == "quniform" else coded
+
+
+def _code(d: Distribution, value: Any) -> Any:
+    if d.kind in ("choice", "grid"):
+        return [plain(v) for v in d.args[0]].index(plain(value))
+    return round(value / d.args[2]) if d.kind == "quniform" else value
+
+
+def _key(params: Mapping[str, Any]) -> str:
+    return json.dumps(plain(params), sort_keys=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    import optuna
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def check_optuna() -> None:
+    """Raises TrainingError where the sampler's library is missing."""
+    if not importlib.util.find_spec("optuna"):
+        raise TrainingError("tuner ray needs optuna: python -m pip install 'mlops-core-framework[ray]'")

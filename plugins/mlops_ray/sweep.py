@@ -1,0 +1,298 @@
+"""One search with Ray Tune. Imported only while a search runs: it is the one module that builds on Ray's classes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray  # noqa: TID253 - this module is imported by RayTuner.search alone
+from ray import tune  # noqa: TID253
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler  # noqa: TID253
+from ray.tune.search import Searcher  # noqa: TID253
+
+from mlops_core import Trials
+from mlops_core.contracts import Goal, Scores, Space, Trial, Tuned
+from mlops_core.errors import TrainingError
+from mlops_core.stages import Objective
+from mlops_ray.points import Point, Points, check_optuna
+from mlops_ray.runtime import environment, private_folder, ray_running
+from mlops_ray.trial import Attempt
+
+if TYPE_CHECKING:
+    from mlops_ray.tuner import RayTuner, Resources
+
+HOPELESS = 5
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # trials.jsonl and points.jsonl are what a resume rests on
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "20",
+    "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "100000",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+}
+
+
+def sweep(
+    tuner: RayTuner, objective: Objective, space: Space, goal: Goal, out: Path, report: Callable[..., None]
+) -> Tuned:
+    check_optuna()
+    known = Trials(out)
+    points = Points(tuner, space, goal, out, known)
+    board = Board(points=points, known=known, goal=goal, out=out, report=report)
+    for trial in known:
+        board.tell(trial)
+    left = points.total - board.finished
+    if left <= 0:
+        return known.tuned(goal)
+    modules = (*tuner.preload, "ray.tune", "mlops_ray.trial")
+    with environment(ENVIRONMENT), private_folder() as storage:
+        with ray_running(tuner.address, TrainingError, env=ENVIRONMENT, preload=modules):
+            refuse_impossible(tuner.resources)
+            _run(tuner, Attempt(objective, goal, out, _told(tuner.resources)), board, left, storage)
+    board.close()
+    if board.fatal:
+        raise TrainingError(board.fatal)
+    if not len(known):
+        raise TrainingError(f"no trial reported a score within the time budget of {tuner.time_budget}")
+    return known.tuned(goal)
+
+
+def _run(tuner: RayTuner, attempt: Attempt, board: Board, left: int, storage: Path) -> None:
+    def trial(config: dict[str, Any]) -> None:
+        attempt(config)
+
+    asha = ASHAScheduler(
+        time_attr="step",
+        max_t=max(100_000, tuner.grace),
+        grace_period=tuner.grace,
+        reduction_factor=tuner.reduction,
+        stop_last_trials=False,
+    )
+    tune.run(
+        trial,
+        name="sweep",
+        metric="score",
+        mode=board.goal.mode,
+        num_samples=left,
+        search_alg=Suggest(board),
+        scheduler=asha if tuner.scheduler == "asha" else FIFOScheduler(),
+        stop=Stop(board),
+        time_budget_s=tuner.seconds(),
+        resources_per_trial=tune.PlacementGroupFactory([bundle(tuner.resources)]),
+        max_concurrent_trials=tuner.concurrency or None,
+        max_failures=tuner.max_failures,
+        reuse_actors=True,
+        raise_on_failed_trial=False,
+        callbacks=[Watch(board)],
+        storage_path=str(storage),
+        verbose=0,
+    )
+
+
+@dataclass
+class Running:
+    """A trial at work, as far as it told."""
+
+    point: Point
+    began: float = field(default_factory=time.monotonic)
+    step: int = 0
+    scores: Scores = field(default_factory=dict)
+
+
+@dataclass
+class Board:
+    """Where the search stands: what runs, what finished, and why it must end before its time."""
+
+    points: Points
+    known: Trials
+    goal: Goal
+    out: Path
+    report: Callable[..., None]
+    running: dict[str, Running] = field(default_factory=dict)
+    finished: int = 0
+    failed: int = 0
+    fatal: str = ""
+    written: float = 0.0
+
+    def tell(self, trial: Trial) -> None:
+        """A trial that finished in an earlier attempt at this search; a failed one is tried again."""
+        if trial.state != "failed":
+            self.finished += 1
+            self.report(self.finished, trial.scores)
+
+    def next(self, trial_id: str) -> Point | None:
+        point = self.points.next()
+        if point:
+            self.running[trial_id] = Running(point)
+        return point
+
+    def scored(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        if result.get("fatal"):
+            self.fatal = self.fatal or str(result["fatal"])
+        elif trial_id in self.running:
+            self.running[trial_id].step = result.get("step", 0)
+            self.running[trial_id].scores = result.get("scores") or {}
+        self._show()
+
+    def ended(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        state = result.get("state") or ("pruned" if result.get("scores") else "failed")
+        self._keep(trial_id, state, "" if state != "failed" else "it ended without a score")
+
+    def broke(self, trial_id: str, why: str) -> None:
+        self._keep(trial_id, "failed", why)
+
+    def close(self) -> None:
+        """What the time budget cut off: pruned where it had a score, else as if never started."""
+        for trial_id in list(self.running):
+            if self.running[trial_id].scores:
+                self._keep(trial_id, "pruned")
+        (self.out / "live.json").unlink(missing_ok=True)
+
+    @property
+    def hopeless(self) -> bool:
+        return self.failed >= HOPELESS and self.failed == self.finished
+
+    def _keep(self, trial_id: str, state: Any, error: str = "") -> None:
+        run = self.running.pop(trial_id, None)
+        if run is None or self.fatal:
+            return
+        seconds, scores = time.monotonic() - run.began, dict(run.scores)
+        trial = Trial(
+            number=run.point.number, params=run.point.params, scores=scores, state=state, seconds=seconds, error=error
+        )
+        self.known.add(trial)
+        self.points.tell(trial)
+        self.finished += 1
+        self.failed += state == "failed"
+        if state != "failed":
+            shutil.rmtree(self.out / "trials" / f"{trial.number:04d}" / "scratch", ignore_errors=True)
+        self._show(force=True)
+        self.report(self.finished, scores)
+
+    def _show(self, force: bool = False) -> None:
+        """`live.json`: the trials at work, for a table beside trials.jsonl; at most once a second."""
+        now = time.monotonic()
+        if not force and now - self.written < 1:
+            return
+        self.written = now
+        running = [
+            {"number": r.point.number, "params": r.point.params, "step": r.step, "scores": r.scores, "seconds": now - r.began}
+            for r in self.running.values()
+        ]
+        file = self.out / "live.json"
+        file.with_suffix(".tmp").write_text(
+            json.dumps({"running": running, "finished": self.finished, "of": self.points.total}, default=str)
+        )
+        os.replace(file.with_suffix(".tmp"), file)
+
+
+class Suggest(Searcher):
+    """Hands Tune the next point."""
+
+    def __init__(self, board: Board) -> None:
+        super().__init__(metric="score", mode=board.goal.mode)
+        self.board = board
+
+    def suggest(self, trial_id: str) -> Any:
+        point = self.board.next(trial_id)
+        return {"number": point.number, "params": dict(point.params)} if point else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """The board is told by `Watch`, which knows more."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the folder of the search holds it all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, likewise."""
+
+
+class Watch(tune.Callback):
+    """Tells the board what Tune tells."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        if trial.trial_id in self.board.running and not self.board.running[trial.trial_id].scores:
+            self.board.running[trial.trial_id].began = time.monotonic()
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+        self.board.scored(trial.trial_id, result)
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.board.ended(trial.trial_id, trial.last_result or {})
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.board.broke(trial.trial_id, _reason(trial))
+
+
+class Stop(tune.Stopper):
+    """Ends a search that cannot succeed: its metric is never reported, or nothing but failures so far."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+
+    def __call__(self, trial_id: str, result: Any) -> bool:
+        return bool(result.get("fatal"))
+
+    def stop_all(self) -> bool:
+        return bool(self.board.fatal) or self.board.hopeless
+
+
+def _reason(trial: Any) -> str:
+    error = _error(trial)
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, TrainingError):
+        return str(cause)
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "its process was killed, since the machine ran out of memory"
+    if isinstance(error, ray.exceptions.ActorDiedError | ray.exceptions.WorkerCrashedError):
+        return "its process died (killed, or out of memory)"
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "for no reason that ray tells"
+
+
+def _error(trial: Any) -> Any:
+    """The last exception of a trial; Tune writes it down before it tells, but loads it only later."""
+    for file, load in ((trial.pickled_error_file, pickle.loads), (trial.error_file, bytes.decode)):
+        if file and os.path.exists(file):
+            return load(Path(file).read_bytes())
+    return ""
+
+
+def bundle(resources: Resources) -> dict[str, float]:
+    wanted = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": float(resources.bytes())}
+    return {name: amount for name, amount in wanted.items() if amount} or {"CPU": 0.001}
+
+
+def refuse_impossible(resources: Resources) -> None:
+    """Raises TrainingError where no node has what one trial needs: Ray would wait for ever."""
+    wanted, nodes = bundle(resources), [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    if any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+        return
+    have = "; ".join(sorted({_amounts(node) for node in nodes}))
+    raise TrainingError(f"a trial wants {_amounts(wanted)}, which no node has; there is {have}; lower tuner.resources")
+
+
+def _amounts(found: Mapping[str, float]) -> str:
+    memory = f", {found['memory'] / 2**30:.1f}GiB memory" if found.get("memory") else ""
+    return f"{found.get('CPU', 0):g} cpus, {found.get('GPU', 0):g} gpus{memory}"
+
+
+def _told(resources: Resources) -> dict[str, float]:
+    memory = {"memory": float(resources.bytes())} if resources.memory else {}
+    return {"cpus": resources.cpus, "gpus": resources.gpus, **memory}
+
+

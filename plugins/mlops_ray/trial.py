@@ -1,0 +1,95 @@
+"""What runs inside a Ray worker: one trial after another, in the same warm process."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlops_core import NoMetric, better, judged
+from mlops_core.contracts import Goal, Params, Pruned, Scores
+from mlops_core.errors import TrainingError
+from mlops_core.stages import Objective
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Runs one trial in its own folder and reports to Tune: `score`, `step`, `scores`, and at its end `state`."""
+
+    objective: Objective
+    goal: Goal
+    out: Path
+    resources: Mapping[str, float]
+
+    def __call__(self, config: Mapping[str, Any]) -> None:
+        from ray import tune
+
+        folder = self.out / "trials" / f"{config['number']:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "output.log").open("a", buffering=1) as log:
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                last = self._run(config["params"], folder)
+        _tidy()
+        tune.report(last)
+
+    def _run(self, params: Params, folder: Path) -> dict[str, Any]:
+        told = _Told(self.goal)
+        try:
+            scores = judged(self.objective(params, folder, told, self.resources), self.goal)
+        except Pruned:
+            if told.stopped:  # how Tune ends a thread; nothing may be reported any more
+                raise SystemExit(0) from None
+            return told.message(told.best or {self.goal.metric: float("nan")}, state="pruned")
+        except NoMetric as error:
+            return {"score": float("nan"), "step": told.step, "scores": {}, "fatal": str(error)}
+        except Exception as error:
+            traceback.print_exc()
+            raise TrainingError(_words(error)) from None
+        return told.message(scores, state="done")
+
+
+class _Told:
+    """The `report` of one trial. Keeps its best scores; raises Pruned where the scheduler stops it."""
+
+    def __init__(self, goal: Goal) -> None:
+        self.goal, self.step, self.stopped = goal, 0, False
+        self.best: Scores = {}
+
+    def __call__(self, step: int, scores: Scores) -> None:
+        from ray import tune
+
+        if self.stopped:
+            raise Pruned
+        found = judged(scores, self.goal)
+        self.step = step
+        self.best = found if not self.best or better(found, self.best, self.goal) else self.best
+        try:
+            tune.report({**self.message(found), "scores": self.best})
+        except SystemExit:
+            self.stopped = True
+            raise Pruned from None
+
+    def message(self, scores: Scores, state: str = "") -> dict[str, Any]:
+        ended = {"state": state} if state else {}
+        return {"score": scores[self.goal.metric], "step": self.step, "scores": dict(scores), **ended}
+
+
+def _words(error: Exception) -> str:
+    """The error in one line, with the place in the user's code where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+
+
+def _tidy() -> None:
+    """What one trial leaves in the process must not fill the next one's memory."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,266 @@
+"""Tuner `ray`: a real Ray on this machine, real pruning, real deaths."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlops_ray.runtime import alive, ray_running
+from mlops_ray.sweep import ENVIRONMENT
+from mlops_ray.tuner import RayTuner, Resources
+
+from mlops_core.contracts import Distribution, Goal
+from mlops_core.errors import TrainingError
+from mlops_core.options import check_options
+
+GOAL = Goal(metric="auroc", mode="max", seed=1)
+SPACE = {
+    "lr": Distribution(kind="loguniform", args=(1e-4, 1e-1)),
+    "drop": Distribution(kind="uniform", args=(0.0, 0.5)),
+    "depth": Distribution(kind="randint", args=(1, 4)),
+    "width": Distribution(kind="quniform", args=(0.5, 2.0, 0.25)),
+    "hidden": Distribution(kind="choice", args=([[64, 32], [8]],)),
+    "kind": Distribution(kind="grid", args=(["a", "b"],)),
+}
+ONE = {"x": Distribution(kind="grid", args=([0, 1, 2, 3],))}
+
+# A project's own module, which a worker can import only because the driver can.
+OBJECTIVES = '''
+import os, signal, time
+from mlops_core.contracts import Pruned
+
+def smooth(params, out, report, resources=None):
+    score = 0.9 - abs(params["drop"] - 0.25) - 0.05 * (params["kind"] == "a")
+    report(1, {"auroc": score - 0.1, "loss": 1.0})
+    return {"auroc": score, "loss": 1.0}
+
+def steps(params, out, report, resources=None):
+    """Worse with every x; asha stops what is behind. Says when it was unwound, and by which process it ran."""
+    (out / "pid").write_text(str(os.getpid()))
+    try:
+        for step in range(1, 41):
+            report(step, {"auroc": 1 - params["x"] / 10 + step / 1000})
+            time.sleep(0.01)
+    except Pruned:
+        (out / "unwound").touch()
+        raise
+    return {"auroc": 1 - params["x"] / 10}
+
+def fragile(params, out, report, resources=None):
+    """x=1 is killed once and goes on from its checkpoint; x=2 always raises; x=3 is pruned by itself."""
+    scratch = out / "scratch"
+    scratch.mkdir(exist_ok=True)
+    print("attempt at", params["x"])
+    if params["x"] == 1 and not (scratch / "checkpoint").exists():
+        (scratch / "checkpoint").write_text("epoch 7")
+        report(7, {"auroc": 0.1})
+        os.kill(os.getpid(), signal.SIGKILL)
+    if params["x"] == 1:
+        (out / "resumed").write_text((scratch / "checkpoint").read_text())
+    if params["x"] == 2:
+        raise ValueError("the loss is not finite")
+    report(1, {"auroc": 0.5})
+    if params["x"] == 3:
+        raise Pruned
+    return {"auroc": 0.5 + params["x"] / 100}
+
+def broken(params, out, report, resources=None):
+    raise ValueError("no convergence")
+
+def blind(params, out, report, resources=None):
+    report(1, {"accuracy": 0.5})
+    time.sleep(60)
+
+def slow(params, out, report, resources=None):
+    for step in range(1, 600):
+        report(step, {"auroc": 0.5 + params["x"] / 100})
+        time.sleep(0.05)
+    return {"auroc": 1.0}
+'''
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "objectives_of_mine.py").write_text(OBJECTIVES)
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture(scope="module")
+def objectives(project):
+    with ray_running("local", TrainingError, env=ENVIRONMENT, preload=("ray.tune", "mlops_ray.trial")):
+        yield importlib.import_module("objectives_of_mine")
+
+
+def search(objective, space, out, **options):
+    said = []
+    tuned = RayTuner(**options).search(objective, space, GOAL, out, lambda *told: said.append(told))
+    return tuned, said
+
+
+def test_all_kinds_of_dimensions_are_searched_and_the_best_is_found(objectives, tmp_path):
+    tuned, said = search(objectives.smooth, SPACE, tmp_path, trials=12)
+    assert len(tuned.trials) == 12
+    assert {t.state for t in tuned.trials} == {"done"}
+    assert tuned.scores == max((t.scores for t in tuned.trials), key=lambda s: s["auroc"])
+    assert sorted(step for step, _ in said) == list(range(1, 13))
+    for params in (t.params for t in tuned.trials):
+        assert 1e-4 <= params["lr"] <= 1e-1
+        assert 0 <= params["drop"] <= 0.5
+        assert params["depth"] in (1, 2, 3)
+        assert params["width"] in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+        assert params["hidden"] in ([64, 32], [8])
+        assert params["kind"] in ("a", "b")
+    kept = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    assert [t["number"] for t in kept] == [t.number for t in tuned.trials]
+
+    again, said = search(objectives.broken, SPACE, tmp_path, trials=12)  # nothing is left to run
+    assert again == tuned
+    assert len(said) == 12
+
+
+def test_asha_stops_what_falls_behind_and_the_process_goes_on(objectives, tmp_path):
+    tuned, _ = search(objectives.steps, ONE, tmp_path, sampler="grid", grace=2, reduction=2, concurrency=1)
+    states = {t.params["x"]: t.state for t in tuned.trials}
+    assert states == {0: "done", 1: "pruned", 2: "pruned", 3: "pruned"}
+    assert tuned.params == {"x": 0}
+    folders = sorted((tmp_path / "trials").iterdir())
+    assert [(f / "unwound").exists() for f in folders] == [False, True, True, True]
+    assert len({(f / "pid").read_text() for f in folders}) == 1
+
+
+def test_a_killed_trial_goes_on_and_a_raising_one_is_passed_over(objectives, tmp_path, capfd):
+    tuned, _ = search(objectives.fragile, ONE, tmp_path, sampler="grid", scheduler="none", max_failures=1)
+    found = {t.params["x"]: t for t in tuned.trials}
+    assert {x: t.state for x, t in found.items()} == {0: "done", 1: "done", 2: "failed", 3: "pruned"}
+    assert tuned.params == {"x": 1}
+    assert (tmp_path / "trials" / f"{found[1].number:04d}" / "resumed").read_text() == "epoch 7"
+    assert found[2].error.startswith("ValueError: the loss is not finite (objectives_of_mine.py:")
+    log = (tmp_path / "trials" / f"{found[2].number:04d}" / "output.log").read_text()
+    assert log.count("attempt at 2") == 2
+    assert "Traceback" in log
+    assert capfd.readouterr() == ("", "")
+    assert found[3].scores == {"auroc": 0.5}
+    assert not (tmp_path / "live.json").exists()
+
+
+def test_when_all_fail_the_first_reason_is_told(objectives, tmp_path):
+    with pytest.raises(TrainingError, match=r"all 4 trials failed; trial \d with x=\d: ValueError: no convergence"):
+        search(objectives.broken, ONE, tmp_path, sampler="grid", max_failures=0)
+
+
+def test_a_metric_that_is_never_reported_ends_the_search_at_once(objectives, tmp_path):
+    began = time.monotonic()
+    with pytest.raises(TrainingError, match=r"metric 'auroc' is not among the scores.*it reports accuracy"):
+        search(objectives.blind, ONE, tmp_path)
+    assert time.monotonic() - began < 20
+
+
+def test_the_time_budget_ends_the_search_with_what_there_is(objectives, tmp_path):
+    tuned, _ = search(objectives.slow, ONE, tmp_path, time_budget="3s")
+    assert {t.state for t in tuned.trials} == {"pruned"}
+    assert tuned.scores["auroc"] >= 0.5
+
+
+def test_a_space_smaller_than_the_budget_is_tried_once(objectives, tmp_path):
+    tuned, _ = search(objectives.steps, ONE, tmp_path, trials=9, scheduler="none")
+    assert sorted(t.params["x"] for t in tuned.trials) == [0, 1, 2, 3]
+
+
+def test_what_no_machine_has_is_refused_at_once(objectives, tmp_path):
+    with pytest.raises(TrainingError, match=r"a trial wants 512 cpus, 1 gpus, which no node has; there is \d+ cpus"):
+        search(objectives.smooth, SPACE, tmp_path, resources=Resources(cpus=512, gpus=1))
+
+
+def test_an_empty_space_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="search space is empty"):
+        search(None, {}, tmp_path)
+
+
+def test_options_out_of_range_are_told():
+    wrong = {"trials": 0, "sampler": "tpe", "time_budget": "soon", "resources": {"memory": "much"}}
+    assert {p.key for p in check_options(RayTuner, wrong)} >= {"trials", "sampler", "resources"}
+    assert "10m or 1h30m" in str(check_options(RayTuner, {"time_budget": "soon"})[0])
+    assert RayTuner(time_budget="1h30m").seconds() == 5400
+    assert Resources(memory="1.5GiB").bytes() == 3 * 2**29
+    assert check_options(RayTuner, {"resources": {"cpus": 2}, "time_budget": 60, "preload": ["torch"]}) == []
+
+
+DRIVER = """
+import json, os, sys
+from pathlib import Path
+from mlops_core.contracts import Distribution, Goal
+from mlops_ray.tuner import RayTuner
+
+def objective(params, out, report, resources=None):
+    import os, time, psutil
+    with open(root / "ran", "a") as file:
+        file.write(f"{params['x']}\\n")
+    if not (root / "ports").exists():
+        processes = psutil.Process(driver).children(recursive=True)
+        found = [(c.laddr.ip, c.laddr.port) for p in processes for c in p.net_connections() if c.status == "LISTEN"]
+        token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+        modes = [token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777]
+        facts = {"listening": found, "modes": modes, "pids": [p.pid for p in processes], "folder": str(token.parent)}
+        (root / "ports").write_text(json.dumps(facts))
+    time.sleep(0.2)
+    report(1, {"m": params["x"]})
+    return {"m": params["x"]}
+
+root, driver = Path(sys.argv[1]), os.getpid()
+space = {"x": Distribution(kind="randint", args=(0, 1_000_000))}
+tuner = RayTuner(trials=14, sampler="random", address=sys.argv[2])
+tuner.search(objective, space, Goal(metric="m", mode="max", seed=5), root, lambda *_: None)
+import ray
+assert not ray.is_initialized()
+"""
+
+
+def test_a_killed_search_repeats_no_finished_trial_in_silence_and_behind_closed_doors(tmp_path):
+    command = [sys.executable, "-c", DRIVER, str(tmp_path), "local"]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    kept = tmp_path / "trials.jsonl"
+    deadline = time.monotonic() + 90
+    while not kept.exists() or kept.read_bytes().count(b"\n") < 4:
+        assert time.monotonic() < deadline
+        assert killed.poll() is None, killed.stdout.read().decode()
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    killed.stdout.close()
+    finished = {json.loads(line)["params"]["x"] for line in kept.read_text().splitlines()}
+
+    facts = json.loads((tmp_path / "ports").read_text())
+    assert {ip.removeprefix("::ffff:") for ip, _ in facts["listening"]} == {"127.0.0.1"}
+    assert facts["modes"] == [0o600, 0o700]
+    while any(alive(pid) for pid in facts["pids"]):  # Ray dies with its driver
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    ran = [int(line) for line in (tmp_path / "ran").read_text().split()]
+    assert all(ran.count(x) == 1 for x in finished)
+    assert len(kept.read_text().splitlines()) == len(set(ran)) == 14
+    assert not Path(facts["folder"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "no ray cluster answers at '127.0.0.1:1'"),
+        ("nowhere", "address 'nowhere' is neither 'local', 'auto' nor 'host:port'"),
+    ],
+)
+def test_a_cluster_that_does_not_answer_is_told(tmp_path, address, message):
+    command = [sys.executable, "-c", DRIVER, str(tmp_path), address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert message in done.stderr
