@@ -130,6 +130,7 @@ class Process:
             self.stop()
         with contextlib.closing(ports.bind(host, port, self.state)) as listening:
             self.stop()
+            (self.state / "host.json").unlink(missing_ok=True)
             self._desire(before, wanted | {"process": ports.address(host, listening.getsockname()[1])})
             said = self._spawn(listening)
         if said != "ready":

@@ -1,0 +1,154 @@
+"""The process of a one-process endpoint: `python -m mlops_core.serving.host STATE --socket FD --ready FD`.
+
+It serves what `STATE/desired.json` says on the socket it was given, and tells in `STATE/actual.json` what it
+serves. SIGHUP: read desired.json again and change in place. SIGTERM: finish the requests under way, write the
+log, end. It holds `STATE/host.lock` while it lives, so that nobody takes a recycled process id for it.
+
+    desired.json   {generation, process: {host, port}, limits, serving}       written by the deployer
+    actual.json    {generation, serving, failed: {generation, error} | null}  written here
+    host.json      {pid, host, port, url}                                     written here
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+from mlops_core.contracts import Serving, restore
+from mlops_core.errors import MlopsError
+from mlops_core.serving.app import App, create_app
+from mlops_core.serving.requests import Receive, Scope, Send
+from mlops_core.serving.state import hold, read_state, write_state
+
+DRAIN_SECONDS = 10
+log = logging.getLogger("mlops_core.serving")
+
+
+class Host:
+    """Keeps an `App` equal to desired.json. Itself an ASGI application: the app, with a beginning and an end."""
+
+    def __init__(self, state: Path, ready: int) -> None:
+        self.state = state
+        self.ready = ready
+        desired = read_state(state / "desired.json")
+        self.generation = desired["generation"]
+        self.serving = desired["serving"]
+        self.app: App = create_app(wanted(desired))
+        self.server: Any = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._switching = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            self._begin(asyncio.get_running_loop())
+        await self.app(scope, receive, send)
+
+    def run(self, listening: socket.socket) -> None:
+        """Serves until SIGTERM."""
+        import uvicorn
+
+        config = uvicorn.Config(
+            self,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+        self.server = uvicorn.Server(config)
+        self.server.run(sockets=[listening])
+        self.app.close()
+
+    def tell(self, failed: dict[str, Any] | None = None) -> None:
+        write_state(
+            self.state / "actual.json", {"generation": self.generation, "serving": self.serving, "failed": failed}
+        )
+
+    async def switch(self) -> None:
+        """Makes the app as desired.json says now; where that fails, everything stays and actual.json says why."""
+        async with self._switching:
+            generation = self.generation
+            try:
+                desired = read_state(self.state / "desired.json")
+                generation = desired["generation"]
+                await asyncio.get_running_loop().run_in_executor(None, self.app.apply, wanted(desired))
+            except Exception as error:
+                log.error("generation %s refused: %s", generation, error)
+                self.tell({"generation": generation, "error": _words(error)})
+                return
+            self.generation, self.serving = generation, desired["serving"]
+            self.tell()
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Listens to signals, and only then says that it is ready: a deployer may send one at once."""
+        loop.add_signal_handler(signal.SIGHUP, self._changed)
+        loop.add_signal_handler(signal.SIGTERM, self._drain)
+        loop.add_signal_handler(signal.SIGINT, self._drain)
+        self.tell()
+        say(self.ready, "ready")
+
+    def _changed(self) -> None:
+        task = asyncio.get_running_loop().create_task(self.switch())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _drain(self) -> None:
+        self.app.draining = True
+        self.server.should_exit = True
+
+
+def wanted(desired: dict[str, Any]) -> Serving:
+    """The `Serving` of a desired.json, within the limits of the process."""
+    serving, limits = restore(Serving, desired["serving"]), desired["limits"]
+    return dataclasses.replace(
+        serving,
+        max_rows=min(serving.max_rows, limits["max_rows"]),
+        max_bytes=min(serving.max_bytes, limits["max_bytes"]),
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("state", type=Path)
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--ready", type=int, required=True)
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    with hold(given.state / "host.lock"):
+        return _serve(given.state, socket.socket(fileno=given.socket), given.ready)
+
+
+def _serve(state: Path, listening: socket.socket, ready: int) -> int:
+    process = read_state(state / "desired.json")["process"]
+    write_state(state / "host.json", {"pid": os.getpid(), **process})
+    try:
+        host = Host(state, ready)
+    except MlopsError as error:
+        log.error("%s", error)
+        say(ready, str(error))
+        return error.exit_code
+    host.run(listening)
+    return 0
+
+
+def say(ready: int, text: str) -> None:
+    """The deployer that started this process waits at the other end of this pipe, if it still lives."""
+    with contextlib.suppress(BrokenPipeError), os.fdopen(ready, "w") as pipe:
+        pipe.write(text)
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
