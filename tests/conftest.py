@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +107,82 @@ def tiny_serving(tmp_path: Path, tiny_bundle: Callable[..., Path]) -> Callable[.
         return Serving(**{"name": "credit", "routes": tuple(routes), "state": state, "log": state / "log", **fields})
 
     return build
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _postgres_program(name: str) -> str | None:
+    beside = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda p: int(p.parts[4]))
+    return str(beside[-1]) if beside else shutil.which(name)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a real PostgreSQL server on loopback, its user 'mlops' the owner; stopped at the end.
+
+    PostgreSQL refuses to run as root: then the user 'postgres' (or 'nobody') runs it.
+    """
+    initdb, server = _postgres_program("initdb"), _postgres_program("postgres")
+    if initdb is None or server is None:
+        pytest.skip("no PostgreSQL server is installed here (Debian: apt-get install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    password, port = secrets.token_hex(8), free_port()
+    (folder / "password").write_text(password)
+    who: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        user = next(pwd.getpwnam(n) for n in ("postgres", "nobody") if n in {u.pw_name for u in pwd.getpwall()})
+        who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        for path in (folder, folder / "password"):
+            os.chown(path, user.pw_uid, user.pw_gid)
+    cluster = folder / "cluster"
+    options = ["--username=mlops", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}", "--no-sync", "-E", "UTF8"]
+    command = [initdb, "-D", str(cluster), "--locale=C", *options]
+    made = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=120, **who)
+    assert made.returncode == 0, made.stderr
+    settings = ["listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=", "fsync=off"]
+    with (folder / "log").open("w") as log:
+        command = [server, "-D", str(cluster), *(f"-c{setting}" for setting in settings)]
+        process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, **who)
+    try:
+        _await_port(port, process, folder / "log")
+        yield f"postgresql://mlops:{password}@127.0.0.1:{port}/postgres"
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 60
+    while "ready to accept connections" not in log.read_text():
+        assert process.poll() is None, f"the PostgreSQL server died: {log.read_text()}"
+        assert time.monotonic() < end, f"no PostgreSQL server on port {port} after 60 s: {log.read_text()}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def postgres_database(postgres: str) -> str:
+    """The URL of a new, empty database on the real server."""
+    import psycopg
+
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return postgres.removesuffix("postgres") + name
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new ledger, in SQLite and then in PostgreSQL: the same suite runs on both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state' / 'ledger.db'}"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    return str(request.getfixturevalue("postgres_database"))
