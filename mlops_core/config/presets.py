@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
 from mlops_core.config.documents import Document
 from mlops_core.config.project import PRIMARY, folders, label
-from mlops_core.contracts import Kind
+from mlops_core.contracts import KINDS, Kind
 from mlops_core.errors import did_you_mean
 from mlops_core.plugins import Plugins
 
@@ -57,11 +57,11 @@ class Presets:
         files = {n.rsplit("/", 1)[-1] for n in self._files if n.rpartition("/")[0] == group.strip("/")}
         return files | {name for g in GROUPS if g == group.strip("/") for name in self.plugins.names(g)}
 
-    def unknown(self, group: str, name: str) -> tuple[str, str]:
+    def unknown(self, group: str, name: str, known: Iterable[str] | None = None) -> tuple[str, str]:
         """Message and suggestion for an option that is not there, with plugins that could not be used."""
-        broken = self.plugins.broken if group in GROUPS else ()
+        broken = self.plugins.broken if group in KINDS else ()
         why = "".join(f"; plugin {b.entry!r} of {b.distribution} could not be used: {b.reason}" for b in broken)
-        return f"unknown {group} {name!r}", did_you_mean(name, self.options(group)) + why
+        return f"unknown {group} {name!r}", did_you_mean(name, self.options(group) if known is None else known) + why
 
     @cached_property
     def groups(self) -> frozenset[str]:

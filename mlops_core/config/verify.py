@@ -79,7 +79,7 @@ class Verifier:
     def _plugin(self, kind: Any, at: Path_, name: str, options: Mapping[str, Any], path: Path_) -> None:
         known = self.presets.plugins.names(kind)
         if name not in known:
-            message, suggestion = self.presets.unknown(kind, name)
+            message, suggestion = self.presets.unknown(kind, name, known)
             self.draft.say(at, message, suggestion, key=kind == "observer")
             name = nearest(name, known)
         if not name:
