@@ -56,6 +56,9 @@ class Net:
             raise ValueError("steps must not be 13")
 
 
+NET_OPTIONS = "either, folder, head, hidden, layers, lr, named, note, pair, share, steps"
+
+
 def module(name: str, **hooks: Any) -> types.ModuleType:
     made = types.ModuleType(name)
     for hook, value in hooks.items():
@@ -306,7 +309,7 @@ def test_options_are_built_from_plain_data() -> None:
         ({"steps": 1, "lr": "fast"}, {"lr": 'expected number, more than 0, at most 1, got "fast"'}),
         ({"steps": 1, "share": 1}, {"share": "expected number, at least 0, less than 1 or null, got 1"}),
         ({"steps": 1, "stepz": 1}, {"stepz": "unknown option; did you mean 'steps'?"}),
-        ({"steps": 1, "made": 1}, {"made": "unknown option; did you mean 'head'?"}),
+        ({"steps": 1, "made": 1}, {"made": f"unknown option; expected one of: {NET_OPTIONS}"}),
         ({"steps": 1, "hidden": 4}, {"hidden": "expected list of whole number, got 4"}),
         ({"steps": 1, "hidden": [4, "x"]}, {"hidden.1": 'expected whole number, got "x"'}),
         ({"steps": 1, "layers": [{}, {"widht": 3}]}, {"layers.1.widht": "unknown option; did you mean 'width'?"}),
