@@ -110,7 +110,8 @@ def versions(project: Path, overrides: Sequence[str] = ()) -> tuple[tuple[ModelV
 def version(project: Path, number: int, overrides: Sequence[str] = ()) -> ModelVersion:
     """One version. Raises StoreError that names the versions there are."""
     with _context(project, overrides) as context:
-        return context.workspace.ledger.version(context.declaration.name, number)
+        found: ModelVersion = context.workspace.ledger.version(context.declaration.name, number)
+        return found
 
 
 def audit(project: Path, limit: int = 200, overrides: Sequence[str] = ()) -> tuple[tuple[Any, ...], str]:
@@ -257,9 +258,10 @@ def _judge(context: Any, endpoint: Endpoint) -> tuple[Window, Verdict] | None:
     from mlops_core.windows import collect
 
     d, workspace = context.declaration, context.workspace
-    serving = deploying.actual(context)[1]
-    if d.monitor is None:
+    now = deploying.actual(context)
+    if d.monitor is None or now is None:
         return None
+    serving = now[1]
     route = serving.routes[0]
     window = collect(serving.log, workspace.state / "windows", endpoint=d.name, version=route.version)
     if window is None:

@@ -168,16 +168,16 @@ def _read(file: Path) -> dict[str, Any]:
             for inner in node.body:
                 if isinstance(inner, ast.ImportFrom):
                     lazy |= {a.asname or a.name: (inner.level, inner.module or "") for a in inner.names}
-    for inner in ast.walk(tree):
-        body = getattr(inner, "body", None)
-        if isinstance(inner, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
+    for part in ast.walk(tree):
+        body = getattr(part, "body", None)
+        if isinstance(part, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
             first = body[0]
             if (
                 isinstance(first, ast.Expr)
                 and isinstance(first.value, ast.Constant)
                 and isinstance(first.value.value, str)
             ):
-                inner.body = body[1:] or [ast.Pass()]
+                part.body = body[1:] or [ast.Pass()]
     has_getattr = any(isinstance(n, ast.FunctionDef) and n.name == "__getattr__" for n in tree.body)
     digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
     return {"digest": digest, "imports": imports, "lazy": lazy if has_getattr else {}}

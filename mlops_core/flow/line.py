@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from mlops_core.contracts import Artifact, Endpoint, Run, plain, record
 from mlops_core.errors import MlopsError, Rejected, StoreError, TrainingError, UsageError
@@ -64,17 +64,16 @@ def run(
         try:
             finished = _line(context, until, started)
         except BaseException as error:
-            state = (
-                "rejected"
-                if isinstance(error, Rejected)
-                else "failed"
-                if isinstance(error, Exception)
-                else "interrupted"
-            )
-            ledger.end_run(context.run, state, str(error))
+            ledger.end_run(context.run, _state(error), str(error))
             raise
         ledger.end_run(context.run, "done")
         return finished
+
+
+def _state(error: BaseException) -> Literal["rejected", "failed", "interrupted"]:
+    if isinstance(error, Rejected):
+        return "rejected"
+    return "failed" if isinstance(error, Exception) else "interrupted"
 
 
 def _line(context: Context, until: str, started: float) -> Finished:
@@ -223,5 +222,5 @@ def _told(context: Context, stage: str, error: Exception) -> Exception:
         kept.parent.mkdir(exist_ok=True)
         kept.write_text("".join(traceback.format_exception(error)))
     words = str(error).splitlines()[0] if str(error) else "no message"
-    where = kept.relative_to(context.workspace.root)
-    return TrainingError(f"{stage} failed: {type(error).__name__}: {words}; the whole story is in {where}")
+    story = kept.relative_to(context.workspace.root)
+    return TrainingError(f"{stage} failed: {type(error).__name__}: {words}; the whole story is in {story}")
