@@ -180,12 +180,13 @@ class Number(Cell):
     def __init__(self, column: Column) -> None:
         super().__init__(column)
         self.whole = column.dtype.startswith(("int", "uint"))
+        self.largest = 2.0**62 if self.whole else LARGEST
         if self.whole:
             self.wanted = "a whole number"
 
     def convert(self, values: list[Any]) -> Any:
         array = np.array(values, np.float64)
-        if bool((np.abs(array) > LARGEST).any()):
+        if bool((np.abs(array) > self.largest).any()):
             raise Wrong("is too large a number")
         if self.whole and bool((array % 1 > 0).any()):
             raise ValueError
