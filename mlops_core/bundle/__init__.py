@@ -12,7 +12,6 @@ The same inputs give the same bytes: there is no time in a bundle, the ledger ha
 
 from __future__ import annotations
 
-from mlops_core.bundle.manifest import tree_sha256
 from mlops_core.bundle.opening import Bundle, load_model, open_bundle, sample_rows
 from mlops_core.bundle.sealing import card, seal
 from mlops_core.bundle.values import from_plain, to_plain

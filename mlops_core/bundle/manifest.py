@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlops_core.errors import BundleError
+from mlops_core.objects.tree import folder_sha256
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -32,13 +33,7 @@ def verify(folder: Path) -> tuple[dict[str, Any], str]:
     files = manifest["files"]
     _names(folder, files)
     digests = {name: _intact(folder, name, wanted) for name, wanted in files.items()}
-    return manifest, tree_sha256({**digests, NAME: own})
-
-
-def tree_sha256(files: Mapping[str, str]) -> str:
-    """The digest of a folder from its files' digests: of the sorted lines 'sha256  relative/path'."""
-    lines = sorted(f"{digest}  {name}\n" for name, digest in files.items())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return manifest, folder_sha256({**digests, NAME: own})
 
 
 def files_of(root: Path) -> list[str]:
