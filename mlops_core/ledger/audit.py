@@ -19,6 +19,7 @@ from mlops_core.ledger.records import AuditEntry, now, to_json
 from mlops_core.ledger.signing import Head, Signer
 
 _COLUMNS = "number, at, actor, action, subject, reason, facts, previous, hash"
+_HEAD = "SELECT count, hash, key_id, mac FROM mlops_audit_head"
 
 
 class Say(Protocol):
@@ -66,7 +67,9 @@ class AuditLog(AuditBase):
 
     def verify_audit(self) -> str:
         """'' where the log is whole; else the first thing that is wrong, in words."""
-        rows = self.db.read(f"SELECT {_COLUMNS} FROM mlops_audit ORDER BY number")
+        signer = Signer(self.db.place)
+        seen = signer.seen()  # first: what is vouched for must be found, entries that come meanwhile do no harm
+        rows, head = self._whole()
         hashes, previous = [""], ""
         for number, row in enumerate(rows, 1):
             entry = _entry(row)
@@ -76,8 +79,15 @@ class AuditLog(AuditBase):
                 return f"audit entry {number} ({entry.action} {entry.subject}, {entry.at}) was altered"
             previous = entry.hash
             hashes.append(previous)
-        head = self.db.row("SELECT count, hash, key_id, mac FROM mlops_audit_head")
-        return Signer(self.db.place).verify(Head(*head) if head else None, hashes)
+        return signer.verify(seen, head, hashes)
+
+    def _whole(self) -> tuple[list[Row], Head | None]:
+        """Every entry, and the head of just that moment."""
+        while True:
+            head = self.db.row(_HEAD)
+            rows = self.db.read(f"SELECT {_COLUMNS} FROM mlops_audit ORDER BY number")
+            if self.db.row(_HEAD) == head:
+                return rows, Head(*head) if head else None
 
 
 def _agrees(tx: Transaction, seen: Head | str | None) -> bool:
@@ -88,7 +98,7 @@ def _agrees(tx: Transaction, seen: Head | str | None) -> bool:
 
 
 def _append(tx: Transaction, signer: Signer, entry: Mapping[str, Any]) -> Head:
-    row = tx.row("SELECT count, hash, key_id, mac FROM mlops_audit_head")
+    row = tx.row(_HEAD)
     head = Head(*row) if row else Head()
     values = {
         "number": head.count + 1,

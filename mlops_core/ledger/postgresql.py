@@ -76,7 +76,12 @@ class Postgresql(Database):
         connection.execute(sql)
 
     def _version(self, connection: Any) -> int:
-        if connection.execute("SELECT to_regclass('mlops_schema')").fetchone()[0] is None:
+        # Not to_regclass(): that may answer from a cache which is older than the turn just waited for.
+        query = (
+            "SELECT 1 FROM information_schema.tables "
+            "WHERE table_name = 'mlops_schema' AND table_schema = ANY (current_schemas(false))"
+        )
+        if connection.execute(query).fetchone() is None:
             return 0
         return int(connection.execute("SELECT version FROM mlops_schema").fetchone()[0])
 

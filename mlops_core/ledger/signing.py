@@ -60,10 +60,9 @@ class Signer:
             with contextlib.suppress(OSError):
                 part.unlink()
 
-    def verify(self, head: Head | None, hashes: Sequence[str]) -> str:
+    def verify(self, seen: Head | str | None, head: Head | None, hashes: Sequence[str]) -> str:
         """'' or what is wrong. `hashes` are those of all entries found, after '' for the beginning."""
         found = len(hashes) - 1
-        seen = self.seen()
         if isinstance(seen, str):
             return seen
         for kind, kept in (("signed head", head), ("witness", seen)):
