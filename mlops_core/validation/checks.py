@@ -86,7 +86,7 @@ def verdict(schema: Any, batch: pl.DataFrame, targets: Mapping[str, str]) -> pl.
         return None
     except SchemaErrors as errors:
         found = errors.schema_errors
-    marks = []
+    marks: list[pl.Expr] = []
     for error in found:
         if error.check_output is None:
             raise DataError(f"column {error.column_name!r}: {error}")
@@ -120,14 +120,14 @@ def _check(key: str, reason: str, rule: ColumnRule, dtype: str) -> Any:
     return Check(_finite if key == "finite" else _list_length(rule, dtype), **options)
 
 
-def _finite(data: Any) -> pl.LazyFrame:
+def _finite(data: Any) -> Any:
     import polars as pl
 
     return data.lazyframe.select(pl.col(data.key).is_finite())
 
 
 def _list_length(rule: ColumnRule, dtype: str) -> Any:
-    def within(data: Any) -> pl.LazyFrame:
+    def within(data: Any) -> Any:
         import polars as pl
 
         column = pl.col(data.key)
@@ -142,7 +142,7 @@ def _list_length(rule: ColumnRule, dtype: str) -> Any:
 def _sql_check(sql: str, reason: str) -> Any:
     from pandera.polars import Check
 
-    def holds(data: Any) -> pl.LazyFrame:
+    def holds(data: Any) -> Any:
         import polars as pl
 
         return data.lazyframe.select(pl.sql_expr(sql))

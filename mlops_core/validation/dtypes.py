@@ -18,7 +18,7 @@ TIMES = ("date", "datetime")
 ARRAYS = ("array", "list")
 DTYPES = (*NUMBERS, "string", "boolean", *TIMES, *ARRAYS)
 _ALIASES = {"utf8": "string", "categorical": "string", "enum": "string", "decimal": "float64", "duration": "float64"}
-_KINDS: Mapping[str, ColumnKind] = (
+_KINDS: Mapping[str, Any] = (
     dict.fromkeys(NUMBERS, "number")
     | dict.fromkeys(TIMES, "time")
     | dict.fromkeys(ARRAYS, "array")

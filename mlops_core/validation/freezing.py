@@ -108,7 +108,8 @@ def _refuse(staged: Staged, contract: Contract, checks: Iterable[Checked], quara
     share = invalid / tally.rows
     if invalid and contract.on_invalid == "fail":
         problems.append(
-            f"{invalid:,} of {tally.rows:,} rows break the contract, which allows none (on_invalid: fail); they are in {quarantine}{reasons}"
+            f"{invalid:,} of {tally.rows:,} rows break the contract, which allows none (on_invalid: fail); "
+            f"they are in {quarantine}{reasons}"
         )
     elif share > contract.max_rejected:
         problems.append(
@@ -186,7 +187,7 @@ def _class_counts(out: Path, target: str, values: tuple[Any, ...]) -> dict[str, 
 
     if not values:
         return {}
-    counts = {}
+    counts: dict[str, dict[str, int]] = {}
     for name in SPLITS:
         found = (
             pl.scan_parquet(out / f"{name}.parquet")

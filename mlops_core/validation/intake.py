@@ -90,7 +90,7 @@ def _unfit(contract: Contract, known: Mapping[str, Any]) -> Iterator[str]:
         if rule.dtype and not rule.coerce and not widens(found, rule.dtype):
             yield f"column {name!r} is {found}, not {rule.dtype} as its contract says; 'coerce: true' converts it"
         elif not rule.dtype and found not in (*DTYPES, "null"):
-            yield f"column {name!r} is {found}, which no model takes; convert it, or give it role 'ignore' in the contract"
+            yield f"column {name!r} is {found}, which no model takes; convert it, or give it role 'ignore'"
         elif found in ARRAYS and dtype_name(getattr(dtype, "inner", "")) in (*ARRAYS, "string", "struct"):
             yield f"column {name!r} is {dtype}; a list column holds numbers only"
 

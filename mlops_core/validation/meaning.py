@@ -29,8 +29,8 @@ def senseless(contract: Contract, schema: Mapping[str, str] | None, target: str)
     if contract.fresh_column:
         yield from _of_freshness(contract, dtypes, known=schema is not None)
     known = dtypes | {c.name: c.dtype for c in contract.columns.values() if c.dtype}
-    for i, rule in enumerate(contract.rules):
-        yield from _of_sql(f"rules.{i}.sql", rule.sql, known, complete=schema is not None)
+    for i, sql in enumerate(contract.rules):
+        yield from _of_sql(f"rules.{i}.sql", sql.sql, known, complete=schema is not None)
 
 
 def _of_column(rule: ColumnRule, dtypes: Mapping[str, str], *, known: bool, target: str) -> Iterator[Problem]:

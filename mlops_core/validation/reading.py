@@ -88,7 +88,8 @@ def _label(value: Any) -> str:
 def _length(reader: _Reader, value: Any, at: str) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
-    return reader.bad(at, f"expected whole numbers of at least 0, got {_shown(value)}")
+    reader.bad(at, f"expected whole numbers of at least 0, got {_shown(value)}")
+    return None
 
 
 def _roles(reader: _Reader, data: Any, at: str) -> tuple[Any, ...]:
@@ -103,7 +104,7 @@ def _outliers(reader: _Reader, data: Any, at: str) -> Outliers | None:
     if data is None:
         return None
     found = reader.mapping(data, at, ("method", "limit", "action"))
-    method = reader.choice(found.get("method"), f"{at}.method", tuple(_LIMITS)) or "robust_z"
+    method: Any = reader.choice(found.get("method"), f"{at}.method", tuple(_LIMITS)) or "robust_z"
     return Outliers(
         method=method,
         limit=reader.number(found.get("limit"), f"{at}.limit", _LIMITS[method], 0, math.inf),
@@ -122,7 +123,7 @@ def _rules(reader: _Reader, data: Any) -> Iterable[Rule]:
         if name in seen:
             reader.bad(f"rules.{i}.name", f"two rules are named {name!r}")
         seen.add(name)
-        action = reader.choice(rule.get("action"), f"rules.{i}.action", get_args(Action)) or "reject"
+        action: Any = reader.choice(rule.get("action"), f"rules.{i}.action", get_args(Action)) or "reject"
         if sql:
             yield Rule(name=name or f"rule {i}", sql=sql, action=action)
 

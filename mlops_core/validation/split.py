@@ -60,7 +60,7 @@ def cut(frame: pl.LazyFrame, key: str, stratum: str, validation: float, test: fl
         held, kept = sizes(rows, validation, test)
         edges += [(name, 0, rows - held - kept, 0), (name, 1, rows - kept, 0)]
     full = {(name, which) for name, which, rank, _ in edges if rank >= dict(totals.rows())[name]}
-    schema = {"stratum": totals.schema["stratum"], "which": pl.Int8, "rank": pl.Int64, "prefix": pl.UInt64}
+    schema: Any = {"stratum": totals.schema["stratum"], "which": pl.Int8, "rank": pl.Int64, "prefix": pl.UInt64}
     sought = pl.DataFrame([e for e in edges if e[:2] not in full], schema=schema, orient="row")
     for shift in range(64 - DIGIT, -1, -DIGIT):
         sought = _narrowed(frame, sought, shift)

@@ -38,7 +38,8 @@ def task_of(clean: pl.LazyFrame, target: str, declared: str) -> tuple[Task, tupl
         return "regression", ()
     if len(values) > MANY:
         raise DataError(
-            f"the target {target!r} has over {MANY} different values, too many for classes; declare data.task: regression, or another target"
+            f"the target {target!r} has over {MANY} different values, too many for classes; "
+            "declare data.task: regression, or another target"
         )
     if declared == "binary" and len(values) > 2:
         raise DataError(

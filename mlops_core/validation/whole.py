@@ -183,5 +183,6 @@ def _fresh(tally: Tally, contract: Contract, now: dt.datetime) -> Checked:
         return Checked(check="freshness", failed=1, action="fail", note=f"column {name!r} holds no time at all")
     moment = newest if isinstance(newest, dt.datetime) else dt.datetime.combine(newest, dt.time.max)
     age = (now.astimezone(dt.UTC).replace(tzinfo=None) - moment).total_seconds()
-    note = f"the newest {name!r} is {newest}, {age / 86400:.1f} days ago; at most {contract.fresh_seconds / 86400:.1f} allowed"
+    allowed = f"at most {contract.fresh_seconds / 86400:.1f} allowed"
+    note = f"the newest {name!r} is {newest}, {age / 86400:.1f} days ago; {allowed}"
     return Checked(check="freshness", failed=int(age > contract.fresh_seconds), action="fail", note=note)
