@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -104,7 +105,7 @@ class Columns:
         if self.document is None:
             return self.draft.say(("data", "contract", *problem.key.split(".")), problem.message, problem.suggestion)
         marks = {".".join(path): mark for path, mark in self.document.marks.items()}
-        key, about_key = problem.key, "unknown" in problem.message or "no column" in problem.message
+        key, about_key = problem.key, bool(re.search(r"unknown key|no such column", problem.message))
         while key and key not in marks:
             key, about_key = key.rpartition(".")[0], True
         spot = self.document.top if not key else marks[key].key if about_key else marks[key].value

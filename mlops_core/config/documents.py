@@ -55,7 +55,8 @@ class Mark:
 class Document:
     """One YAML file: its node tree, marks by path, and faults.
 
-    `mended` tells that it has faults; `lost` that lines of it could not be read at all.
+    `mended` tells that it has faults; `lost` that lines of it could not be read at all; `void` are paths whose
+    values could not.
     """
 
     def __init__(self, path: Path, label: str) -> None:
@@ -65,6 +66,7 @@ class Document:
         self.lines: list[str] = []
         self.node: Any = None
         self.marks: dict[Path_, Mark] = {}
+        self.void: set[Path_] = set()
         self._read()
 
     @property
@@ -78,6 +80,10 @@ class Document:
     def keys(self) -> dict[str, Any]:
         """The top-level keys with their nodes."""
         return {str(k.value): v for k, v in self.node.value} if _kind(self.node) == "mapping" else {}
+
+    def scalars(self) -> Iterator[tuple[Path_, Any]]:
+        """Every scalar value with its path."""
+        yield from _scalars(self.node, ())
 
     def dump(self) -> str:
         """The file as mended, for composing on past its faults."""
@@ -184,6 +190,17 @@ class Document:
         return self.spot(node.start_mark.line, node.start_mark.column)
 
 
+def _scalars(node: Any, path: Path_) -> Iterator[tuple[Path_, Any]]:
+    if _kind(node) == "scalar":
+        yield path, node
+    elif _kind(node) == "mapping":
+        for key, value in node.value:
+            yield from _scalars(value, (*path, str(key.value)))
+    elif _kind(node) == "sequence":
+        for i, item in enumerate(node.value):
+            yield from _scalars(item, (*path, str(i)))
+
+
 def _kind(node: Any) -> str:
     return str(node.id) if node is not None else ""
 
@@ -210,6 +227,8 @@ def _words(error: Any) -> str:
         return "this quote is not closed"
     if "block mapping" in context or "block collection" in context or "document start" in problem:
         return "the indentation fits no line above"
+    if "expected the node content" in problem:
+        return "a value is missing here, or needs quotes"
     if "could not find expected ':'" in problem:
         return "expected KEY: VALUE"
     found = re.match(r"found character '(.)' that cannot start any token", problem)

@@ -39,6 +39,7 @@ class Draft:
         """Notes where each value came from, in the order of composition."""
         for layer in layers:
             kind: Kind = "file" if layer.document is primary else "preset"
+            self.void |= {(*layer.prefix, *p) for p in layer.document.void} if layer.document else set()
             for path, mark in layer.document.under(layer.prefix) if layer.document else ():
                 if path[0] != "defaults" and path[0] != "hydra":
                     self.note(path, Source(kind=kind, mark=mark))

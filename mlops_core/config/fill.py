@@ -39,12 +39,13 @@ def _name(draft: Draft, group: str, choice: Chosen, overrides: Overrides, preset
     section = draft.values.get(group) or {}
     if "plugin" not in section and choice.option in presets.plugins.names(group):  # type: ignore[arg-type]
         draft.values[group] = section = {"plugin": choice.option, **section}
-    if "plugin" in section and (group, "plugin") not in draft.sources:
-        given = next((o for o in reversed(overrides.found) if o.kind == "group" and o.key == group), None)
-        spot = given.spot if given else choice.spot
-        mark = Mark(key=spot, value=spot)
-        kind: Any = "override" if given else "file" if spot.words == draft.top.words else "preset"
-        draft.sources[(group, "plugin")] = Source(kind=kind, mark=mark)
+    given = next((o for o in reversed(overrides.found) if o.kind == "group" and o.key == group), None)
+    spot = given.spot if given else choice.spot
+    kind: Any = "override" if given else "file" if spot.words == draft.top.words else "preset"
+    source = Source(kind=kind, mark=Mark(key=spot, value=spot))
+    draft.sources.setdefault((group,), source)
+    if "plugin" in section:
+        draft.sources.setdefault((group, "plugin"), source)
 
 
 def _delete(draft: Draft, key: str, spot: Any) -> None:

@@ -19,29 +19,13 @@ def interpolate(draft: Draft) -> None:
 
     values = secrets.hide(draft.values)
     found: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(values), resolve=False)  # type: ignore[assignment]
-    config = OmegaConf.create(_readable(draft, values))
+    config = OmegaConf.create(values)
     for path, text in list(leaves(values)):
         if isinstance(text, str) and "${" in text and path not in draft.void:
             _one(draft, config, found, path)
     draft.values = found
     for path, text in leaves(found):
         _set(draft, path, text)
-
-
-def _readable(draft: Draft, values: dict[str, Any]) -> dict[str, Any]:
-    """The values without interpolations that cannot even be read; those are told."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import GrammarParseError
-
-    for path, text in list(leaves(values)):
-        if isinstance(text, str) and "${" in text:
-            try:
-                OmegaConf.create({"value": text})
-            except GrammarParseError:
-                draft.say(path, f"the interpolation {secrets.reference(text)!r} cannot be read, expected ${{KEY}}")
-                draft.void.add(path)
-                put(values, path, None)
-    return values
 
 
 def _one(draft: Draft, config: Any, found: dict[str, Any], path: Path_) -> None:

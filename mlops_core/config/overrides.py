@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlops_core.config.documents import Path_, Spot
+from mlops_core.config.grammar import readable
 from mlops_core.config.presets import Presets
 from mlops_core.contracts import record
 from mlops_core.errors import Problem
@@ -72,6 +73,8 @@ class Overrides:
             return self._refuse(spot, key, "Hydra's own settings mean nothing here")
         if parsed.is_sweep_override():
             return self._refuse(spot, key, "a sweep means nothing here", _swept(text, key))
+        if not readable(parsed.value()):
+            return self._refuse(spot, key, f"the interpolation {parsed.value()!r} cannot be read, expected ${{KEY}}")
         if key in self.presets.groups and not isinstance(parsed.value(), dict):
             return self._group(key, parsed, spot)
         if parsed.is_delete():

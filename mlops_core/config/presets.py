@@ -58,10 +58,11 @@ class Presets:
         return files | {name for g in GROUPS if g == group.strip("/") for name in self.plugins.names(g)}
 
     def unknown(self, group: str, name: str, known: Iterable[str] | None = None) -> tuple[str, str]:
-        """Message and suggestion for an option that is not there, with plugins that could not be used."""
-        broken = self.plugins.broken if group in KINDS else ()
+        """Message and suggestion for an option that is not there; where none is near, a broken plugin may be why."""
+        hint = did_you_mean(name, self.options(group) if known is None else known)
+        broken = self.plugins.broken if group in KINDS and "did you mean" not in hint else ()
         why = "".join(f"; plugin {b.entry!r} of {b.distribution} could not be used: {b.reason}" for b in broken)
-        return f"unknown {group} {name!r}", did_you_mean(name, self.options(group) if known is None else known) + why
+        return f"unknown {group} {name!r}", hint + why
 
     @cached_property
     def groups(self) -> frozenset[str]:

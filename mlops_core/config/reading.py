@@ -13,6 +13,7 @@ from mlops_core.config.compose import Layer, compose
 from mlops_core.config.defaults import Defaults
 from mlops_core.config.draft import Draft
 from mlops_core.config.fill import fill, settle
+from mlops_core.config.grammar import unreadable
 from mlops_core.config.interpolate import interpolate
 from mlops_core.config.overrides import Overrides
 from mlops_core.config.presets import Presets
@@ -54,6 +55,8 @@ class Reading:
 
         primary = self.presets.primary
         defaults = Defaults(self.presets, self.overrides.groups)
+        for document in self.presets.documents:
+            unreadable(document)
         values: dict[str, Any] = {}
         layers: tuple[Layer, ...] = ()
         failed = ""

@@ -12,6 +12,7 @@ from mlops_core.contracts import KINDS
 
 SECTIONS = tuple(k for k in KINDS if k not in ("observer", "exporter"))
 LATER = ("retrain",)
+STRATEGY = "all_at_once"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class RuleKeys:
 
 @dataclass(frozen=True)
 class RolloutKeys:
-    strategy: Literal["all_at_once"] = "all_at_once"
+    strategy: str = STRATEGY
 
 
 @dataclass(frozen=True)

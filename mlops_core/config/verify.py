@@ -11,7 +11,7 @@ from mlops_core.config import secrets
 from mlops_core.config.documents import Path_
 from mlops_core.config.draft import Draft
 from mlops_core.config.presets import Presets
-from mlops_core.config.schema import LATER, SECTIONS, Keys, own
+from mlops_core.config.schema import LATER, SECTIONS, STRATEGY, Keys, own
 from mlops_core.contracts import Choice
 from mlops_core.errors import PluginError, Problem, did_you_mean, nearest
 from mlops_core.metrics import METRICS, names
@@ -55,6 +55,11 @@ class Verifier:
         self._report(check_options(Keys, given), ())
         for key in [k for k in LATER if k in self.values]:
             self.draft.say((key,), "is not part of this version of mlops_core", "take it out", key=True)
+        rollout = self.values.get("rollout")
+        strategy = rollout.get("strategy", STRATEGY) if isinstance(rollout, Mapping) else STRATEGY
+        if isinstance(strategy, str) and strategy != STRATEGY:
+            message = f"strategy {strategy!r} is not part of this version of mlops_core"
+            self.draft.say(("rollout", "strategy"), message, f"expected {STRATEGY!r}")
         name = self.values.get("name")
         if isinstance(name, str) and not NAME.fullmatch(name):
             self.draft.say(("name",), f"expected lower-case letters, digits, '-' and '_', got {name!r}")

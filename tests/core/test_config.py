@@ -308,7 +308,9 @@ print(heavy, (time.process_time() - start) / 10)
 def test_a_hit_imports_nothing_heavy_and_costs_milliseconds(project: Path) -> None:
     code = HIT.format(root=str(project), guests=str(GUESTS))
     runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=project)
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=project
+        )
         for _ in range(2)
     ]
     heavy, seconds = runs[1].stdout.rsplit(" ", 1)
@@ -342,7 +344,7 @@ PLAIN = st.one_of(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=st.one_of(PLAIN, st.lists(PLAIN, max_size=3)))
 def test_a_value_on_the_command_line_arrives_as_it_is(project: Path, value: object) -> None:
     found = config.declare(project, [f"trainer.extra.x={json.dumps(value)}"])
