@@ -135,15 +135,16 @@ class LocalObjects:
         return folder_sha256({name: digest.sha256 for name, digest in found.items()})
 
     def _store(self, files: Mapping[str, Path], own: bool) -> dict[str, FileDigest]:
-        """Every file as an object; those that are there already, unaltered, are not written."""
-        found: dict[str, FileDigest] = {}
-        staged: dict[Path, FileDigest] = {}
+        """Every file as an object; those that are there already, unaltered, are neither read nor written."""
+        known = {name: self.digests.of(path) if own else self.digests.peek(path) for name, path in files.items()}
+        found = {name: digest for name, digest in known.items() if digest and self._same(digest)}
+        if len(found) == len(files):
+            return found
         with scratch(self.root / "tmp", f"cannot store objects in {self.root}") as tmp:
-            for number, (name, path) in enumerate(files.items()):
-                part = tmp / str(number)
-                found[name], written = self._stage(path, part, own)
-                if written:
-                    staged[part] = found[name]
+            staged: dict[Path, FileDigest] = {}
+            for name in files.keys() - found.keys():
+                part = tmp / str(len(staged))
+                staged[part] = found[name] = self._stage(files[name], part, known[name] if own else None)
             self._place_all(staged)
         return found
 
@@ -155,18 +156,15 @@ class LocalObjects:
             (tmp / "listing").write_bytes(raw)
             self._place_all({tmp / "listing": digest}, ".dir")
 
-    def _stage(self, path: Path, part: Path, own: bool) -> tuple[FileDigest, bool]:
-        """The digest of `path`, and whether its bytes now lie in `part`."""
-        digest = self.digests.of(path) if own else self.digests.peek(path)
-        if digest and self._same(digest):
-            return digest, False
-        if own and digest and not path.is_symlink():
+    def _stage(self, path: Path, part: Path, linkable: FileDigest | None) -> FileDigest:
+        """Brings the bytes of `path` to `part`, by a link where its digest is known and it may be linked."""
+        if linkable and not path.is_symlink():
             try:
                 os.link(path, part)
-                return digest, True
+                return linkable
             except OSError:  # another disk, or one without links
                 pass
-        return self.digests.copy(path, part), True
+        return self.digests.copy(path, part)
 
     def _place_all(self, staged: Mapping[Path, FileDigest], suffix: str = "") -> None:
         sync(staged)
@@ -188,7 +186,8 @@ class LocalObjects:
     def _place(self, part: Path, digest: FileDigest, suffix: str) -> Path:
         path = self.path(digest.md5 + suffix)
         if not self._same(digest, suffix):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
             part.chmod(0o444)
             part.replace(path)
             self.digests.remember(path, digest)
