@@ -224,11 +224,17 @@ class Score:
 
 @record
 class Evaluation:
-    """Scores on the test split: overall, and per slice ('sex=female')."""
+    """Scores on the test split: overall, and per slice ('sex=female'). `metric` is the one declared."""
 
     metrics: Mapping[str, Score]
     slices: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
     rows: int = 0
+    metric: str = ""
+
+    def told(self, count: int = 3) -> str:
+        """The first scores in words, the declared metric before the others."""
+        names = sorted(self.metrics, key=lambda name: (name != self.metric, name))
+        return ", ".join(f"{name} {self.metrics[name].value:.4f}" for name in names[:count])
 
 
 @record

@@ -16,7 +16,13 @@ SMALLEST_SLICE = 20
 
 
 def evaluate(
-    predict: Predict, dataset: Dataset, slices: Sequence[str] = (), *, seed: int = 0, batch: int = 8192
+    predict: Predict,
+    dataset: Dataset,
+    slices: Sequence[str] = (),
+    *,
+    metric: str = "",
+    seed: int = 0,
+    batch: int = 8192,
 ) -> Evaluation:
     """Every metric of the task on the test split with 95 % bootstrap intervals, overall and per slice.
 
@@ -48,7 +54,10 @@ def evaluate(
         for name, mask in _masks(side, slices)
     }
     return Evaluation(
-        metrics=metrics.intervals(dataset.task, target, answer, weight=weight, seed=seed), slices=found, rows=rows
+        metrics=metrics.intervals(dataset.task, target, answer, weight=weight, seed=seed),
+        slices=found,
+        metric=metric,
+        rows=rows,
     )
 
 

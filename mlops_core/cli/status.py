@@ -25,9 +25,9 @@ def run(args: argparse.Namespace) -> int:
     names = {number: alias for alias, number in found.aliases.items()}
     out.print(f"{found.name}: {len(found.versions)} versions")
     for version in found.versions[-5:]:
-        scores = ", ".join(f"{k} {s.value:.4f}" for k, s in list(version.evaluation.metrics.items())[:3])
         alias = names.get(version.number, "")
-        line = f"  {version.number:>3}  {version.status:<9} {alias:<10} {version.created}  {scores}"
+        line = f"  {version.number:>3}  {version.status:<9} {alias:<10} {version.created[:19]}"
+        line += f"  {version.evaluation.told()}"
         out.print(line, markup=False)
     if found.endpoint:
         numbers = ", ".join(map(str, found.endpoint.versions))
@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
             out.print(f"  {reason}", markup=False)
     for row in found.runs:
         out.print(
-            f"run {row.id[:8]}  {row.started}  {row.state}"
-            + (f": {row.error.splitlines()[0][:120]}" if row.error else ""),
+            f"run {row.id}  {row.state}" + (f": {row.error.splitlines()[0][:120]}" if row.error else ""),
             markup=False,
         )
     return 0

@@ -1,10 +1,10 @@
 """The versions of the model.
 
-mlops versions                               a table of all
-mlops versions show N                        the card: data, code, config, scores, slices, time
-mlops versions promote N --reason "..."      make it champion, and serve it
-mlops versions rollback --reason "..."       make the previous champion champion again, and serve it
-mlops versions audit                         who did what, when and why; verifies the chain
+mlops versions                             a table of all
+mlops versions show N                      the card: data, code, config, scores, slices, time
+mlops versions promote N --reason "..."    make it champion, and serve it
+mlops versions rollback --reason "..."     make the previous champion champion again, and serve it
+mlops versions audit                       who did what, when and why; verifies the chain
 """
 
 from __future__ import annotations
@@ -44,19 +44,18 @@ def _list(args: argparse.Namespace) -> int:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("version", "status", "alias", "created", "scores on the test split", "data", "bundle"):
-        table.add_column(title)
+    for title in ("version", "status", "alias", "created", "test score", "data", "bundle"):
+        table.add_column(title, no_wrap=True)
     names: dict[int, list[str]] = {}
     for alias, number in aliases.items():
         names.setdefault(number, []).append(alias)
     for v in versions:
-        scores = ", ".join(f"{k} {s.value:.4f}" for k, s in list(v.evaluation.metrics.items())[:3])
         table.add_row(
             str(v.number),
             v.status,
             ", ".join(names.get(v.number, [])),
-            v.created,
-            scores,
+            v.created[:19],
+            v.evaluation.told(1),
             v.model.dataset[:12],
             v.model.digest[:12],
         )
@@ -105,7 +104,7 @@ def _audit(args: argparse.Namespace) -> int:
         print_json({"whole": not fault, "fault": fault, "entries": entries})
         return 1 if fault else 0
     for e in entries:
-        print(f"{e.at}  {e.actor:<12} {e.action:<12} {e.subject}: {e.reason}")
+        print(f"{e.at[:19]}  {e.actor:<12} {e.action:<12} {e.subject}: {e.reason}")
     print(f"the chain is broken: {fault}" if fault else f"{len(entries)} entries; the chain is whole")
     return 1 if fault else 0
 
@@ -117,7 +116,7 @@ def card(version: Any) -> str:
     size = f"{model.artifact.size / 1024:,.0f} KiB in {model.artifact.files} files"
     lines = [
         f"{version.name} version {version.number}: {version.status}",
-        f"  created   {version.created} (run {version.run[:8]})",
+        f"  created   {version.created} (run {version.run})",
         f"  bundle    {model.digest[:12]}  {size}  {model.path}",
         f"  data      {model.dataset[:12]}",
         f"  code      {git + dirty if git else 'not in git'}",

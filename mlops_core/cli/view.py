@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from mlops_core.contracts import Dataset, Endpoint, Evaluation, Model, Scores, Tuned, plain
+from mlops_core.contracts import SPLITS, Dataset, Endpoint, Evaluation, Model, Scores, Tuned, plain
 from mlops_core.hookspecs import hookimpl
 
 EVERY = 5.0  # seconds between two progress lines where there is no terminal
@@ -148,7 +148,7 @@ def choose(as_json: bool, out: TextIO = sys.stdout) -> Any:
 def left(stage: str, record: Any) -> str:
     """What a stage left, in words."""
     if isinstance(record, Dataset):
-        rows = ", ".join(f"{n:,} {s}" for s, n in record.rows.items())
+        rows = ", ".join(f"{record.rows[s]:,} {s}" for s in SPLITS)
         gone = f", {record.rejected:,} in quarantine" if record.rejected else ""
         return f"{rows} rows{gone}; digest {record.digest[:12]}"
     if isinstance(record, Tuned):
@@ -157,10 +157,7 @@ def left(stage: str, record: Any) -> str:
     if isinstance(record, Model):
         return f"bundle {record.digest[:12]}"
     if isinstance(record, Evaluation):
-        return (
-            ", ".join(f"{k} {s.value:.4f}" for k, s in list(record.metrics.items())[:3])
-            + f" on {record.rows:,} test rows"
-        )
+        return f"{record.told()} on {record.rows:,} test rows"
     if isinstance(record, Endpoint):
         return f"{record.url} serves version {', '.join(map(str, record.versions))}"
     if stage == "train":

@@ -116,7 +116,11 @@ class Evaluate:
         return True
 
     def own(self, context: Context) -> dict[str, Any]:
-        return {**flatten("slices", list(context.declaration.slices)), **context.code(["mlops_core.promotion"], [])}
+        return {
+            "metric": context.declaration.metric,
+            **flatten("slices", list(context.declaration.slices)),
+            **context.code(["mlops_core.promotion"], []),
+        }
 
     def inputs(self, context: Context) -> dict[str, Any]:
         return {"input.data": context.results["data"].digest, "input.bundle": context.results["seal"].digest}
@@ -194,7 +198,7 @@ def _evaluate(context: Context, model: Model) -> Evaluation:
     d, found = context.declaration, context.workspace.recover("bundles", model.artifact)
     path = found[0] if found else model.path
     bundle = open_bundle(path, plugins=context.workspace.plugins, sha256=model.digest, trust=d.trust)
-    return evaluate(bundle.predict, context.results["data"], d.slices, seed=d.seed)
+    return evaluate(bundle.predict, context.results["data"], d.slices, metric=d.metric, seed=d.seed)
 
 
 def _samples(dataset: Dataset, predict: Any) -> Any:

@@ -53,7 +53,7 @@ def test_changed_option_runs_again_and_the_plan_names_the_line(toy) -> None:
     swap(toy.root / "conf" / "config.yaml", "shift: 0.0", "shift: 0.002")
     cause = toy.plan()["train"]["causes"][0]
     assert (cause["key"], cause["old"], cause["new"]) == ("trainer.shift", 0.0, 0.002)
-    assert cause["place"].startswith("conf/config.yaml:11")
+    assert cause["place"].startswith("conf/config.yaml:12")
     assert toy.plan()["data"]["state"] == "unchanged"
     assert toy.performed() == AFTER_DATA
 
