@@ -56,10 +56,10 @@ def sweep(
     if left <= 0:
         return known.tuned(goal)
     modules = (*tuner.preload, "ray.tune", "mlops_ray.trial")
-    with environment(ENVIRONMENT), private_folder() as storage:
-        with ray_running(tuner.address, TrainingError, env=ENVIRONMENT, preload=modules):
-            refuse_impossible(tuner.resources)
-            _run(tuner, Attempt(objective, goal, out, _told(tuner.resources)), board, left, storage)
+    running = ray_running(tuner.address, TrainingError, env=ENVIRONMENT, preload=modules)
+    with environment(ENVIRONMENT), private_folder() as storage, running:
+        refuse_impossible(tuner.resources)
+        _run(tuner, Attempt(objective, goal, out, _told(tuner.resources)), board, left, storage)
     board.close()
     if board.fatal:
         raise TrainingError(board.fatal)
@@ -187,7 +187,13 @@ class Board:
             return
         self.written = now
         running = [
-            {"number": r.point.number, "params": r.point.params, "step": r.step, "scores": r.scores, "seconds": now - r.began}
+            {
+                "number": r.point.number,
+                "params": r.point.params,
+                "step": r.step,
+                "scores": r.scores,
+                "seconds": now - r.began,
+            }
             for r in self.running.values()
         ]
         file = self.out / "live.json"
@@ -197,7 +203,7 @@ class Board:
         os.replace(file.with_suffix(".tmp"), file)
 
 
-class Suggest(Searcher):
+class Suggest(Searcher):  # type: ignore[misc]  # Ray is untyped to us
     """Hands Tune the next point."""
 
     def __init__(self, board: Board) -> None:
@@ -218,7 +224,7 @@ class Suggest(Searcher):
         """Nothing, likewise."""
 
 
-class Watch(tune.Callback):
+class Watch(tune.Callback):  # type: ignore[misc]  # Ray is untyped to us
     """Tells the board what Tune tells."""
 
     def __init__(self, board: Board) -> None:
@@ -238,7 +244,7 @@ class Watch(tune.Callback):
         self.board.broke(trial.trial_id, _reason(trial))
 
 
-class Stop(tune.Stopper):
+class Stop(tune.Stopper):  # type: ignore[misc]  # Ray is untyped to us
     """Ends a search that cannot succeed: its metric is never reported, or nothing but failures so far."""
 
     def __init__(self, board: Board) -> None:
@@ -294,5 +300,3 @@ def _amounts(found: Mapping[str, float]) -> str:
 def _told(resources: Resources) -> dict[str, float]:
     memory = {"memory": float(resources.bytes())} if resources.memory else {}
     return {"cpus": resources.cpus, "gpus": resources.gpus, **memory}
-
-

@@ -31,9 +31,11 @@ class Attempt:
 
         folder = self.out / "trials" / f"{config['number']:04d}"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "output.log").open("a", buffering=1) as log:
-            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-                last = self._run(config["params"], folder)
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context((folder / "output.log").open("a", buffering=1))
+            stack.enter_context(contextlib.redirect_stdout(log))
+            stack.enter_context(contextlib.redirect_stderr(log))
+            last = self._run(config["params"], folder)
         _tidy()
         tune.report(last)
 

@@ -200,17 +200,24 @@ from pathlib import Path
 from mlops_core.contracts import Distribution, Goal
 from mlops_ray.tuner import RayTuner
 
+def look():
+    import psutil
+
+    processes = psutil.Process(driver).children(recursive=True)
+    lasting = [p for p in processes if "ray::" not in p.name()]
+    found = [(c.laddr.ip, c.laddr.port) for p in lasting for c in p.net_connections() if c.status == "LISTEN"]
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    modes = [token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777]
+    facts = {"listening": found, "modes": modes, "pids": [p.pid for p in lasting], "folder": str(token.parent)}
+    (root / "facts.json").write_text(json.dumps(facts))
+
 def objective(params, out, report, resources=None):
-    import os, time, psutil
+    import time
+
     with open(root / "ran", "a") as file:
         file.write(f"{params['x']}\\n")
-    if not (root / "ports").exists():
-        processes = psutil.Process(driver).children(recursive=True)
-        found = [(c.laddr.ip, c.laddr.port) for p in processes for c in p.net_connections() if c.status == "LISTEN"]
-        token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
-        modes = [token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777]
-        facts = {"listening": found, "modes": modes, "pids": [p.pid for p in processes], "folder": str(token.parent)}
-        (root / "ports").write_text(json.dumps(facts))
+    if not (root / "facts.json").exists():
+        look()
     time.sleep(0.2)
     report(1, {"m": params["x"]})
     return {"m": params["x"]}
@@ -238,10 +245,10 @@ def test_a_killed_search_repeats_no_finished_trial_in_silence_and_behind_closed_
     killed.stdout.close()
     finished = {json.loads(line)["params"]["x"] for line in kept.read_text().splitlines()}
 
-    facts = json.loads((tmp_path / "ports").read_text())
+    facts = json.loads((tmp_path / "facts.json").read_text())
     assert {ip.removeprefix("::ffff:") for ip, _ in facts["listening"]} == {"127.0.0.1"}
     assert facts["modes"] == [0o600, 0o700]
-    while any(alive(pid) for pid in facts["pids"]):  # Ray dies with its driver
+    while any(alive(pid) for pid in facts["pids"]):  # Ray dies with its driver; its agents notice within a minute
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
