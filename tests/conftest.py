@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import secrets
@@ -10,11 +11,13 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -186,3 +189,29 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
         return f"sqlite:///{tmp_path / 'state' / 'ledger.db'}"
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
     return str(request.getfixturevalue("postgres_database"))
+
+
+@pytest.fixture
+def http() -> Iterator[Callable[[Any], httpx.Client]]:
+    """`http(app)` serves an ASGI application on a free loopback port, and gives a client of it."""
+    with contextlib.ExitStack() as stack:
+        yield lambda app: stack.enter_context(_serve(app))
+
+
+@contextlib.contextmanager
+def _serve(app: Any) -> Iterator[httpx.Client]:
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="on"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
