@@ -13,7 +13,7 @@ from mlops_core.contracts import Artifact, Column, ColumnKind, Dataset, Job, Sco
 
 KINDS: dict[Any, ColumnKind] = {
     pl.Int64: "number", pl.Float64: "number", pl.String: "category", pl.Boolean: "boolean", pl.Datetime: "time",
-    pl.Array: "array",
+    pl.Int32: "number", pl.Array: "array",
 }  # fmt: skip
 
 
@@ -29,7 +29,8 @@ def frozen(
         chosen.write_parquet(path / f"{split}.parquet")
         rows[split] = len(chosen)
     columns = tuple(_column(name, dtype, target, roles or {}) for name, dtype in frame.schema.items())
-    classes = () if task == "regression" else tuple(sorted(frame[target].cast(pl.String).unique().to_list(), reverse="bad" in frame[target]))
+    labels = [] if task == "regression" else frame[target].cast(pl.String).unique().sort().to_list()
+    classes = tuple(reversed(labels) if "bad" in labels else labels)  # the positive class comes second
     return Dataset(
         name="tiny", artifact=Artifact(address="", sha256="", size=0, files=3), path=path, columns=columns,
         rows=rows, task=task, target=target, classes=classes,
@@ -55,10 +56,25 @@ def _column(name: str, dtype: Any, target: str, roles: dict[str, str]) -> Column
     role: Any = "target" if name == target else roles.get(name, "feature")
     shape = tuple(dtype.shape) if isinstance(dtype, pl.Array) else ()
     stored = "array" if shape else str(dtype).lower().partition("(")[0]
-    return Column(name=name, kind=KINDS[type(dtype) if not isinstance(dtype, type) else dtype], dtype=stored, roles=(role,), shape=shape)
+    return Column(
+        name=name,
+        kind=KINDS[type(dtype) if not isinstance(dtype, type) else dtype],
+        dtype=stored,
+        roles=(role,),
+        shape=shape,
+    )
 
 
-def job(folder: Path, *, metric: str = "auroc", seed: int = 0, project: Path | None = None, report: Callable[[int, Scores], None] | None = None, mode: Any = "max", **more: Any) -> Job:
+def job(
+    folder: Path,
+    *,
+    metric: str = "auroc",
+    seed: int = 0,
+    project: Path | None = None,
+    report: Callable[[int, Scores], None] | None = None,
+    mode: Any = "max",
+    **more: Any,
+) -> Job:
     """A job with fresh folders under `folder`; what it reports goes to `report`."""
     for name in ("out", "scratch"):
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,105 @@
+"""A Lightning Trainer, run in silence and resumed after a kill; the best epoch's weights are left in the module."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mlops_core.contracts import Job, Pruned
+from mlops_core.errors import MlopsError, TrainingError
+from mlops_lightning.imports import words
+from mlops_lightning.learning.data import Batches
+from mlops_lightning.learning.quiet import interruptible
+from mlops_lightning.learning.validation import Validation
+from mlops_lightning.learning.watch import Progress, Watch, seed_all
+
+if TYPE_CHECKING:
+    from mlops_lightning.trainer import LightningTrainer
+
+
+def run(
+    options: LightningTrainer,
+    job: Job,
+    module: Any,
+    namespace: str,
+    validation: Validation,
+    batches: Batches | None,
+    **data: Any,
+) -> Progress:
+    """Fits `module`, of that Lightning namespace, on `data` (keyword arguments of Lightning's `fit`)."""
+    lightning = importlib.import_module(namespace)
+    checkpoint = job.scratch / "last.ckpt"
+    progress = _resumed(checkpoint)
+    watch = _watch_class(lightning)(
+        job, validation, batches, progress, patience=options.patience, every=options.checkpoint_epochs
+    )
+    if not progress.finished:
+        trainer = _trainer(lightning, options, job, watch)
+        seed_all(job.seed, progress.epochs)
+        if progress.epochs:
+            data["ckpt_path"] = str(checkpoint)
+            if "weights_only" in inspect.signature(trainer.fit).parameters:
+                data["weights_only"] = True
+        _fit(trainer, module, watch, job.project, data)
+    if not progress.best_epoch:
+        raise TrainingError(
+            f"{job.metric} was never a finite number in {progress.epochs} epochs; "
+            "look at the scores of each epoch, and try a lower learning rate"
+        )
+    best = torch.load(watch.best, map_location="cpu", weights_only=True)
+    module.cpu().load_state_dict(best["state_dict"])
+    module.eval()
+    return progress
+
+
+def _fit(trainer: Any, module: Any, watch: Any, project: Path, data: dict[str, Any]) -> None:
+    try:
+        with interruptible():
+            trainer.fit(module, **data)
+    except (MlopsError, Pruned):
+        raise
+    except Exception as error:
+        if error is watch.passing:
+            raise
+        raise TrainingError(f"{type(module).__name__} failed in training: {words(error, project)}") from error
+
+
+def _trainer(lightning: Any, options: LightningTrainer, job: Job, watch: Any) -> Any:
+    try:
+        return lightning.Trainer(
+            accelerator=options.accelerator,
+            devices=list(options.devices) if isinstance(options.devices, tuple) else options.devices,
+            precision=options.precision,
+            max_epochs=options.epochs,
+            gradient_clip_val=options.gradient_clip or None,
+            deterministic="warn",
+            callbacks=[watch],
+            default_root_dir=job.scratch,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+    except Exception as error:
+        raise TrainingError(f"Lightning refuses accelerator, devices or precision: {error}") from error
+
+
+def _resumed(checkpoint: Path) -> Progress:
+    """How far an earlier, killed fit came; from the start where there is none, or none that can be read safely."""
+    try:
+        return Progress(**torch.load(checkpoint, map_location="cpu", weights_only=True)["mlops"])
+    except FileNotFoundError:
+        return Progress()
+    except Exception:  # whatever torch says of a file that is cut short, or holds more than tensors and plain data
+        checkpoint.unlink()
+        return Progress()
+
+
+@functools.cache
+def _watch_class(lightning: Any) -> Any:
+    return type("Watch", (Watch, lightning.callbacks.Checkpoint), {})

@@ -1,0 +1,80 @@
+"""A fit, from the frozen data to the model folder."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from mlops_core import METRICS, Encoder
+from mlops_core.contracts import Dataset, Job, Scores
+from mlops_core.errors import TrainingError, did_you_mean
+from mlops_lightning import imports
+from mlops_lightning.learning import subject as subjects
+from mlops_lightning.learning.data import Batches, Rows
+from mlops_lightning.learning.fitting import run
+from mlops_lightning.learning.quiet import no_chatter, no_warnings, own_globals
+from mlops_lightning.learning.saved import leave
+from mlops_lightning.learning.validation import Validation
+from mlops_lightning.learning.watch import seed_all
+
+if TYPE_CHECKING:
+    from mlops_lightning.trainer import LightningTrainer
+
+ASKED = 4096  # rows that the built-in network is asked at once
+
+
+def fit(options: LightningTrainer, dataset: Dataset, job: Job) -> Scores:
+    """See `mlops_core.stages.Trainer.fit`."""
+    _refuse(options, dataset, job)
+    threads = options.threads or math.ceil(job.resources.get("cpu", 0))
+    with no_warnings(), own_globals(threads), imports.importable(job.project):
+        seed_all(job.seed, 0)
+        return _fit(options, dataset, job)
+
+
+def _fit(options: LightningTrainer, dataset: Dataset, job: Job) -> Scores:
+    own = bool(options.module)
+    encoder = Encoder.fit(dataset, layout=options.layout if own else "split")
+    subject = subjects.users_own(options, dataset, encoder) if own else None
+
+    def batches(split: Any, size: int, seed: int | None) -> Batches:
+        budget = options.memory_mb * 2**20
+        return Batches(dataset, split, encoder, size, seed=seed, budget=budget, pack=_pair if own else _whole)
+
+    train = batches("train", options.batch_size, job.seed)
+    held = batches("validation", options.batch_size if own else ASKED, None)
+    subject = subject or subjects.built_in(options, dataset, train)
+    validation = Validation(dataset, held, as_dict=subject.as_dict, output=options.output)
+    subjects.look(subject, validation)
+    if subject.datamodule is not None:
+        data, shuffled = {"datamodule": subject.datamodule}, None
+    else:
+        data, shuffled = {"train_dataloaders": train} | ({"val_dataloaders": held} if own else {}), train
+    with no_chatter():
+        progress = run(options, job, subject.module, subject.namespace, validation, shuffled, **data)
+        leave(options.export, dataset, job.out, encoder, subject, validation)
+    return progress.scores
+
+
+def _refuse(options: LightningTrainer, dataset: Dataset, job: Job) -> None:
+    """What cannot end well, before any work."""
+    known = [name for name, metric in METRICS.items() if dataset.task in metric.tasks]
+    if job.metric not in known and not options.module:
+        raise TrainingError(
+            f"metric {job.metric!r} is none of a {dataset.task} task; {did_you_mean(job.metric, known)}"
+        )
+    for split in ("train", "validation"):
+        if not dataset.rows[split]:
+            raise TrainingError(f"the {split} split has no rows; give the data more rows or change data.split")
+    if not dataset.having("feature"):
+        raise TrainingError("the data has no feature column; see the roles in the contract")
+
+
+def _whole(rows: Rows) -> Rows:
+    return rows
+
+
+def _pair(rows: Rows) -> tuple[Any, Any]:
+    """(x, y), as a module of the user's own is given them."""
+    inputs = rows.inputs
+    return (next(iter(inputs.values())) if len(inputs) == 1 else inputs), rows.target

@@ -1,0 +1,95 @@
+"""Training of the built-in network: its loss, its optimiser, and what it takes from the training split first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as lightning
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mlops_core import Encoder
+from mlops_core.contracts import Dataset
+from mlops_lightning.learning.data import Batches, Rows
+from mlops_lightning.learning.network import TabularNet
+
+if TYPE_CHECKING:
+    from mlops_lightning.trainer import LightningTrainer
+
+BINS_FROM = 100_000  # rows that quantiles are taken from
+
+
+def shape(options: LightningTrainer, dataset: Dataset, encoder: Encoder) -> dict[str, Any]:
+    """The arguments of `TabularNet` for this data, as plain data."""
+    arrays = {a.name: int(torch.Size(a.shape).numel()) for a in encoder.arrays}
+    net = options.model
+    return {
+        "outputs": 1 if dataset.task == "regression" else len(dataset.classes),
+        "numbers": len(encoder.numbers),
+        "flags": sum(f.flag for f in encoder.numbers),
+        "categories": [len(c.values) for c in encoder.categories],
+        "arrays": arrays,
+        "hidden": list(net.hidden),
+        "dropout": net.dropout,
+        "embedding": net.embedding,
+        "members": net.members,
+        "bins": net.bins,
+    }
+
+
+class Tabular(lightning.LightningModule):  # type: ignore[misc]
+    """The network with its loss; batches are `Rows`."""
+
+    def __init__(self, net: TabularNet, options: LightningTrainer, classes: Tensor | None) -> None:
+        super().__init__()
+        self.net, self.options = net, options
+        self.classes: Tensor | None
+        self.register_buffer("classes", classes, persistent=False)
+
+    @classmethod
+    def of(cls, options: LightningTrainer, dataset: Dataset, batches: Batches) -> Tabular:
+        """The network for this data, with bins, class weights and the target's scale learnt from `batches`."""
+        net = TabularNet(**shape(options, dataset, batches.encoder))
+        if net.embed_numbers is not None:
+            net.embed_numbers.learn(batches.sample(BINS_FROM).inputs["numbers"][:, : net.numbers].numpy())
+        target = torch.from_numpy(batches.targets()[0])
+        if dataset.task == "regression":
+            net.center.copy_(target.double().mean())
+            net.scale.copy_(target.double().std(correction=0).clamp(min=1e-12))
+            return cls(net, options, None)
+        counts = torch.bincount(target, minlength=len(dataset.classes)).clamp(min=1)
+        return cls(net, options, len(target) / (len(counts) * counts) if options.class_weight == "balanced" else None)
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        answer: Tensor = self.net(x)
+        return answer
+
+    def training_step(self, rows: Rows, index: int) -> Tensor:
+        raw = self.net.raw(rows.inputs)
+        members = raw.shape[0]
+        if self.net.outputs == 1:
+            wanted = (rows.target - self.net.center) / self.net.scale
+            losses = (raw.squeeze(-1) - wanted) ** 2
+        else:
+            target = rows.target.repeat(members)
+            losses = F.cross_entropy(raw.flatten(0, 1), target, weight=self.classes, reduction="none").view(members, -1)
+        if rows.weight is not None:
+            losses = losses * rows.weight / rows.weight.mean().clamp(min=1e-12)
+        return losses.mean()
+
+    def configure_optimizers(self) -> Any:
+        options, weights = self.options, self.parameters()
+        if options.optimizer == "sgd":
+            optimizer: Any = torch.optim.SGD(weights, options.lr, momentum=0.9, weight_decay=options.weight_decay)
+        else:
+            kind = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
+            optimizer = kind(weights, options.lr, weight_decay=options.weight_decay)
+        if options.schedule == "constant":
+            return optimizer
+        steps = max(2, int(self.trainer.estimated_stepping_batches))
+        if options.schedule == "cosine":
+            schedule: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        else:
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,159 @@
+"""The one callback: scores after each epoch, the best weights, checkpoints, early stop. Free of any namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlops_core.contracts import Job
+from mlops_core.errors import TrainingError, did_you_mean
+from mlops_lightning.learning.answers import tensor_of
+from mlops_lightning.learning.data import Batches
+from mlops_lightning.learning.validation import Validation
+
+
+@dataclass
+class Progress:
+    """How far a fit is; kept in each checkpoint."""
+
+    epochs: int = 0
+    best_epoch: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    finished: bool = False
+
+
+def seed_all(seed: int, epoch: int) -> None:
+    """Randomness of an epoch is a function of seed and epoch, so that a resumed fit goes on as the whole one."""
+    mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+    random.seed(mixed)
+    np.random.seed(mixed)
+    torch.manual_seed(mixed)
+
+
+class Watch:
+    """Mixed with a namespace's `Checkpoint`, so that Lightning calls it after the module's own epoch end."""
+
+    def __init__(
+        self,
+        job: Job,
+        validation: Validation,
+        batches: Batches | None,
+        progress: Progress,
+        *,
+        patience: int,
+        every: int,
+    ) -> None:
+        super().__init__()
+        self.job, self.validation, self.batches, self.progress = job, validation, batches, progress
+        self.patience, self.every = patience, every
+        self.last, self.best = job.scratch / "last.ckpt", job.scratch / "best.ckpt"
+        self.passing: BaseException | None = None  # what `report` raised: not the module's fault
+        self._unsaved = self._improved = False
+        self._answers: list[Tensor] = []
+        self._current: Any = None
+        self._hook: Any = None
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        self._hook = module.register_forward_hook(self._overhear)
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        # Here, not at the epoch's end, everything that belongs to the epoch (schedules too) has been stepped.
+        self._save(trainer)
+        seed_all(self.job.seed, trainer.current_epoch)
+        if self.batches is not None:
+            self.batches.epoch = trainer.current_epoch
+
+    def on_validation_epoch_start(self, trainer: Any, module: Any) -> None:
+        self._answers = []
+
+    def on_validation_batch_start(self, trainer: Any, module: Any, batch: Any, index: int, loader: int = 0) -> None:
+        self._current = batch[0] if self.batches is not None else None
+
+    def on_validation_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int, loader: int = 0
+    ) -> None:
+        self._current = None
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        scores = logged | dict(self.validation.scores(self._ask(trainer, module)))
+        if self.job.metric not in scores:
+            raise TrainingError(
+                f"metric {self.job.metric!r} is never reported; {did_you_mean(self.job.metric, scores)}"
+            )
+        self._judge(scores)
+        trainer.should_stop = trainer.should_stop or self.progress.finished
+        self._unsaved = True
+        try:
+            self.job.report(self.progress.epochs, scores)
+        except BaseException as error:
+            self.passing = error
+            raise
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.progress.finished = True
+        self._save(trainer, always=True)
+
+    def teardown(self, trainer: Any, module: Any, stage: str) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+
+    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["mlops"] = asdict(self.progress)
+        for name in [n for n in checkpoint if "hyper_parameters" in n or n.endswith(("hparams_name", "hparams_type"))]:
+            del checkpoint[name]  # they may hold objects that only pickle can load; the module is made from its options
+
+    def _judge(self, scores: dict[str, float]) -> None:
+        progress, value = self.progress, scores[self.job.metric]
+        progress.epochs += 1
+        best = progress.scores.get(self.job.metric, math.nan)
+        better = value > best if self.job.mode == "max" else value < best
+        if math.isfinite(value) and (better or not progress.best_epoch):
+            progress.best_epoch, progress.scores, self._improved = progress.epochs, scores, True
+        if self.patience and progress.epochs - progress.best_epoch >= self.patience:
+            progress.finished = True
+
+    def _ask(self, trainer: Any, module: Any) -> Tensor:
+        """Answers overheard in the validation loop where it asked for each row once, else asked for now."""
+        heard, self._answers = self._answers, []
+        if sum(map(len, heard)) == len(self.validation.target):
+            return torch.cat(heard)
+        with trainer.precision_plugin.forward_context():
+            return self.validation.ask(module, module.device)
+
+    def _overhear(self, module: Any, args: tuple[Any, ...], given: Any) -> None:
+        if self._current is not None and args and args[0] is self._current:
+            with contextlib.suppress(TrainingError):
+                self._answers.append(tensor_of(given).detach().float().cpu())
+
+    def _save(self, trainer: Any, always: bool = False) -> None:
+        due = always or self._improved or self.progress.epochs % self.every == 0
+        if not (self._unsaved and due):
+            return
+        fresh = self.last.with_suffix(".new")
+        trainer.save_checkpoint(fresh)
+        if self._improved:
+            _link(fresh, self.best)
+        os.replace(fresh, self.last)
+        self._unsaved = self._improved = False
+
+
+def _link(source: Path, target: Path) -> None:
+    """`target` as another name of `source`, or a copy where the file system has no links; all or nothing."""
+    fresh = target.with_suffix(".link")
+    fresh.unlink(missing_ok=True)
+    try:
+        os.link(source, fresh)
+    except OSError:
+        shutil.copyfile(source, fresh)
+    os.replace(fresh, target)
