@@ -162,7 +162,10 @@ class Process:
             return pipe.read().decode()
 
     def _desire(self, before: dict[str, Any] | None, wanted: dict[str, Any]) -> int:
-        generation: int = (before["generation"] if before else 0) + 1
+        """A generation that was never told of, so that what is told of it is no older failure."""
+        actual = self.read("actual.json") or {}
+        known = [record["generation"] for record in (before, actual, actual.get("failed")) if record]
+        generation: int = max(known, default=0) + 1
         write_state(self.state / "desired.json", {"generation": generation, **wanted})
         return generation
 
