@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +71,7 @@ class Sql:
         quoted = ".".join('"' + part.replace('"', '""') + '"' for part in self.table.split("."))
         return f"SELECT * FROM {quoted}"
 
-    def _stream(self, select: str, batch: int) -> Iterator[Any]:
+    def _stream(self, select: str, batch: int) -> Generator[Any, None, None]:
         source = (Adbc if self.url.startswith("adbc+") else Rows)(self.url)
         return source.batches(select, batch)
 

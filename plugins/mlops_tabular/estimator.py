@@ -70,11 +70,10 @@ class Sklearn:
             params.setdefault("random_state", job.seed)
         if "n_jobs" in known and job.resources.get("cpu"):
             params.setdefault("n_jobs", int(job.resources["cpu"]))
-        if dataset.task != "regression" and not hasattr(cls, "predict_proba"):
-            raise TrainingError(
-                f"{cls.__name__} gives no probabilities (no predict_proba); choose a classifier that does"
-            )
-        return cls(**params)
+        made = cls(**params)
+        if dataset.task != "regression" and not hasattr(made, "predict_proba"):
+            raise TrainingError(f"{cls.__name__} gives no probabilities (no predict_proba); choose one that does")
+        return made
 
     def _layout(self, made: Any, dataset: Dataset) -> Literal["onehot", "ordinal"]:
         if self.layout != "auto":
@@ -97,22 +96,20 @@ class Sklearn:
     def _leave(self, made: Any, encoder: Encoder, dataset: Dataset, job: Job) -> None:
         """Writes the model folder: ONNX, or a pickle where that is trusted and ONNX cannot."""
         dtype = next(c.dtype for c in dataset.columns if c.name == dataset.target)
-        facts = {"task": dataset.task, "target": dataset.target, "target_dtype": dtype, "classes": dataset.classes}
+        facts: dict[str, Any] = {"task": dataset.task, "target": dataset.target, "classes": dataset.classes}
         extra = {"estimator": type(made).__name__, "layout": encoder.layout}
         try:
             to_onnx(made, encoder, dataset.task, job.out / "model.onnx")
-            save_onnx(job.out, encoder, ModelFile(format="onnx", extra=extra, **facts))
+            save_onnx(job.out, encoder, ModelFile(format="onnx", target_dtype=dtype, extra=extra, **facts))
         except NotExpressible as error:
             if "pickle" not in job.trust:
-                raise TrainingError(
-                    f"ONNX cannot express {type(made).__name__} ({error}); choose another estimator, or allow a pickle, "
-                    "which runs code when it is loaded: trust: [pickle]"
-                ) from error
+                hint = "choose another estimator, or allow a pickle, which runs code when it is loaded: trust: [pickle]"
+                raise TrainingError(f"ONNX cannot express {type(made).__name__} ({error}); {hint}") from error
             import joblib
 
             joblib.dump(made, job.out / "model.joblib")
             write_json(job.out / "encoder.json", encoder)
-            ModelFile(format="pickle", extra=extra, **facts).write(job.out)
+            ModelFile(format="pickle", target_dtype=dtype, extra=extra, **facts).write(job.out)
 
     def _checked(self, made: Any, encoder: Encoder, columns: Columns, out: Path) -> Columns:
         """What the folder that was left answers on these rows; refused where the fitted estimator differs."""

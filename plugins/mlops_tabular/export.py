@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +25,34 @@ def to_onnx(fitted: Any, encoder: Encoder, task: Task, path: Path) -> None:
     from skl2onnx.common.data_types import FloatTensorType
     from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 
+    fitted = _exportable(fitted)
     options = {} if task == "regression" else {id(fitted): {"zipmap": False}}
     width = encoder.width + sum(int(np.prod(a.shape)) for a in encoder.arrays)
-    exact_thresholds(fitted)
     try:
-        model = convert_sklearn(
-            fitted, name="model", initial_types=[("X", FloatTensorType([None, width]))], options=options
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the converters touch in scikit-learn and protobuf is theirs
+            types = [("X", FloatTensorType([None, width]))]
+            model = convert_sklearn(fitted, name="model", initial_types=types, options=options)
     except (MissingConverter, MissingShapeCalculator, NotImplementedError, RuntimeError, NameError) as error:
         raise NotExpressible(str(error).splitlines()[0]) from error
     _rewire(model.graph, encoder, task)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def exact_thresholds(fitted: Any) -> None:
-    """Rounds the thresholds of histogram trees down to float32, as ONNX stores them.
+def _exportable(fitted: Any) -> Any:
+    """Histogram trees with their thresholds rounded down to float32, as ONNX stores them; others as they are.
 
-    Inputs are float32, so `x <= threshold` comes out the same for each of them; rounded to nearest it would not.
+    Inputs are float32, so `x <= threshold` comes out the same for each of them, which it would not for a threshold
+    rounded up.
     """
-    for iteration in getattr(fitted, "_predictors", ()):
-        for tree in iteration:
-            exact = tree.nodes["num_threshold"]
-            low = exact.astype(np.float32)
-            with np.errstate(over="ignore"):
-                low = np.where(low > exact, np.nextafter(low, np.float32(-np.inf)), low)
-            tree.nodes["num_threshold"] = low
+    if not hasattr(fitted, "_predictors"):
+        return fitted
+    made = copy.deepcopy(fitted)
+    for tree in itertools.chain.from_iterable(made._predictors):
+        exact = tree.nodes["num_threshold"]
+        low = exact.astype(np.float32)
+        tree.nodes["num_threshold"] = np.where(low > exact, np.nextafter(low, np.float32(-np.inf)), low)
+    return made
 
 
 def _rewire(graph: Any, encoder: Encoder, task: Task) -> None:

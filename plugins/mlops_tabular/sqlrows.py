@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ class Rows:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def batches(self, select: str, batch: int) -> Iterator[Any]:
+    def batches(self, select: str, batch: int) -> Generator[Any, None, None]:
         import sqlalchemy as sa
 
         with _told(self.url):
@@ -56,7 +56,7 @@ class Adbc:
     def __init__(self, url: str) -> None:
         self.url = url.removeprefix("adbc+")
 
-    def batches(self, select: str, batch: int) -> Iterator[Any]:
+    def batches(self, select: str, batch: int) -> Generator[Any, None, None]:
         with _told(self.url), self._driver().connect(self._address()) as connection, connection.cursor() as cursor:
             cursor.execute(select)
             for found in cursor.fetch_record_batch():
