@@ -84,8 +84,17 @@ class Columns:
         from mlops_core.validation import contract_problems
 
         if self.read_contract():
-            for p in contract_problems(self.contract, self.schema, str(self.data.get("target", ""))):
+            for p in contract_problems(self.contract, self.schema, self._target()):
                 self._say(p)
+
+    def _target(self) -> str:
+        """The target as declared; where that names nothing, the contract's own, so that it is told once."""
+        target = str(self.data.get("target", ""))
+        columns = self.contract.get("columns")
+        if (target and target in (self.schema or [target])) or not isinstance(columns, Mapping):
+            return target
+        roles = ((name, rule.get("role")) for name, rule in columns.items() if isinstance(rule, Mapping))
+        return next((str(name) for name, role in roles if role == "target" or role == ["target"]), target)
 
     def _file(self, name: str) -> Any:
         from omegaconf import OmegaConf

@@ -17,6 +17,7 @@ from mlops_core.contracts import record
 from mlops_core.errors import Problem
 
 _CALL = re.compile(r"(\+{0,2}tuner\.space\.[\w.]+|[+\w.]+(?==\s*\$\{))=\s*(\w+\(.*|\$\{.*)", re.S)
+_KEY = re.compile(r"[+~]{0,2}[\w./@:-]+")
 _FORM = "expected KEY=VALUE, GROUP=OPTION or ~KEY"
 
 
@@ -63,11 +64,17 @@ class Overrides:
         from hydra.core.override_parser.overrides_parser import OverridesParser
         from hydra.errors import HydraException
 
+        name, equals, value = text.partition("=")
+        if not equals and not name.startswith("~"):
+            return self._refuse(spot, name, f"cannot be read, {_FORM}")
+        if not _KEY.fullmatch(name):
+            return self._refuse(spot, name, f"this is no key, {_FORM}")
         call = _CALL.fullmatch(text)
         try:
             parsed = OverridesParser.create().parse_override(_quoted(call) if call else text)
         except HydraException:
-            return self._refuse(spot, text.split("=")[0].lstrip("+~"), *_unread(text))
+            hint = f"quote it: '{name}=\"{value}\"'"
+            return self._refuse(spot, name.lstrip("+~"), f"the value {value!r} cannot be read", hint)
         key = parsed.key_or_group.replace("@:", "@")
         if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
             return self._refuse(spot, key, "Hydra's own settings mean nothing here")
@@ -100,15 +107,6 @@ class Overrides:
 def _quoted(call: re.Match[str]) -> str:
     escaped = call[2].replace("\\", "\\\\").replace('"', '\\"')
     return f'{call[1]}="{escaped}"'
-
-
-def _unread(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        return f"cannot be read, {_FORM}", ""
-    if not re.fullmatch(r"[+~]{0,2}[\w./@:-]+", key):
-        return f"{key!r} is no key, {_FORM}", ""
-    return f"the value {value!r} cannot be read", f"quote it: '{key}=\"{value}\"'"
 
 
 def _swept(text: str, key: str) -> str:

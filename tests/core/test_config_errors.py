@@ -314,7 +314,7 @@ OVERRIDES = {
     "trainer=guest_nett": "trainer: unknown trainer 'guest_nett'; did you mean 'guest_net'?",
     "+trainer=guest_nett": "trainer: unknown trainer 'guest_nett'; did you mean 'guest_net'?",
     "epochs": "epochs: cannot be read, expected KEY=VALUE, GROUP=OPTION or ~KEY",
-    "tra iner=3": "tra iner: 'tra iner' is no key, expected KEY=VALUE, GROUP=OPTION or ~KEY",
+    "tra iner=3": "tra iner: this is no key, expected KEY=VALUE, GROUP=OPTION or ~KEY",
     "trainer.lr=1,2": "trainer.lr: a sweep means nothing here; for a list write trainer.lr=[1,2], "
     "for text trainer.lr=\\'1,2\\'",
     "trainer.lr=choice(1,2)": "trainer.lr: a sweep means nothing here; to search over it declare "
