@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from mlops_core.flow.context import Stage, key_of
 from mlops_core.ledger import Outcome
 
 INPUTS = ("input.", "tuned.")
+COUNTING = 2.0  # seconds that counting rows may take
 
 
 @record
@@ -127,21 +129,34 @@ def _differences(
 
 
 def _rows(context: Context, latest: Outcome, causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
-    """How many rows more or fewer, where the source can count them without reading them."""
+    """How many rows more or fewer, where that can be counted within a moment."""
     if not any(c.key.startswith("source.") for c in causes):
         return ()
-    import polars as pl
-
     try:
-        table = context.build("data", context.declaration.data).read()
-        if not isinstance(table, pl.LazyFrame):
-            return ()
-        now = table.select(pl.len()).collect().item()
+        now = _count(context.build("data", context.declaration.data).read())
     except Exception:  # a broken source is told by the run that reads it
+        return ()
+    if now is None:
         return ()
     more = now - sum(latest.record["rows"].values()) - latest.record["rejected"]
     words = "as many rows as before" if more == 0 else f"{abs(more)} rows {'more' if more > 0 else 'fewer'}"
     return (Cause(key="data", old=None, new=words),)
+
+
+def _count(table: Any) -> int | None:
+    import polars as pl
+
+    if isinstance(table, pl.LazyFrame):
+        rows: int = table.select(pl.len()).collect().item()
+        return rows
+    import pyarrow as pa
+
+    rows, deadline = 0, time.monotonic() + COUNTING
+    for batch in pa.RecordBatchReader.from_stream(table):
+        rows += batch.num_rows
+        if time.monotonic() > deadline:
+            return None
+    return rows
 
 
 def _deploy(context: Context, before: list[Step]) -> list[Step]:

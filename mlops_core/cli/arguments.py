@@ -40,4 +40,5 @@ def console(stderr: bool = False) -> Any:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+    piped = not stream.isatty()
+    return Console(file=stream, highlight=False, soft_wrap=piped, width=200 if piped else None)

@@ -81,7 +81,8 @@ def test_interrupted_run_says_so_and_goes_on(toy) -> None:
 def test_full_disk_is_told_and_nothing_is_lost(toy) -> None:
     """A file-size limit stands for the full disk."""
     toy.run()
-    (toy.root / "data.csv").write_text((toy.root / "data.csv").read_text() * 400)
+    head, body = (toy.root / "data.csv").read_text().split("\n", 1)
+    (toy.root / "data.csv").write_text(f"{head}\n{body * 400}")
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000));"
