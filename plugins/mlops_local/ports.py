@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -43,14 +44,11 @@ def bind(host: str, port: int, state: Path) -> socket.socket:
 def owner(port: int) -> str:
     """The process that listens on a port, in words, where this system tells."""
     inodes = _inodes(port)
-    for folder in Path("/proc").glob("[0-9]*/fd"):
-        try:
-            links = {os.readlink(f) for f in folder.iterdir()}
-        except OSError:
-            continue
-        if inodes & links:
-            name = (folder.parent / "comm").read_text().strip()
-            return f"process {folder.parent.name} ({name})"
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # what is not ours to look at, or has just gone
+            if os.readlink(link) in inodes:
+                process = link.parent.parent
+                return f"process {process.name} ({(process / 'comm').read_text().strip()})"
     return "another process"
 
 
