@@ -6,6 +6,7 @@ and told when its name is asked for; it never takes the program down.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -15,7 +16,7 @@ from typing import Any
 
 import pluggy
 
-from mlops_core import hookspecs
+from mlops_core import hookspecs, plainly
 from mlops_core.contracts import KINDS, Choice, Kind, record
 from mlops_core.entries import Entry, installed
 from mlops_core.errors import PluginError, Problem, did_you_mean
@@ -116,6 +117,8 @@ class Plugins:
     def build(self, kind: Kind, choice: Choice) -> Any:
         """The plugin, made of its options. Raises PluginError with every wrong option."""
         offer = self.offer(kind, choice.plugin)
+        with contextlib.suppress(plainly.NotPlain):
+            return plainly.build(offer.cls, choice.options)
         wrong = check_options(offer.cls, choice.options)
         if wrong:
             told = [

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlops_core.contracts import Dataset, Job, Tuned, plain, restore
+from mlops_core.contracts import Dataset, Job, Mode, Tuned, plain, restore
 from mlops_core.errors import TrainingError
 from mlops_core.flow.context import Context, flatten
 from mlops_core.flow.objective import TrainerObjective, import_project, tuned
 from mlops_core.ledger import Outcome
-from mlops_core.metrics import METRICS
 
 
 class Data:
@@ -94,7 +93,7 @@ class Tune:
 
         d = context.declaration
         assert d.tuner is not None
-        mode = METRICS[d.metric].mode
+        mode = _mode(d.metric)
         import_project(context.workspace.root)
         objective = TrainerObjective(
             trainer=d.trainer,
@@ -147,7 +146,7 @@ class Train:
             project=context.workspace.root,
             seed=d.seed,
             metric=d.metric,
-            mode=METRICS[d.metric].mode,
+            mode=_mode(d.metric),
             report=_reporter(context, self.name),
             trust=d.trust,
         )
@@ -169,6 +168,12 @@ def _trainer(context: Context) -> dict[str, Any]:
         modules, own = modules + users, own + [m.split(".")[0] for m in users]
     about = {"metric": d.metric, "seed": d.seed, **flatten("trust", list(d.trust))}
     return {**context.options("trainer", d.trainer), **about, **context.code(modules, own)}
+
+
+def _mode(metric: str) -> Mode:
+    from mlops_core.metrics import METRICS  # numpy: only when there is work
+
+    return METRICS[metric].mode
 
 
 def _reporter(context: Context, stage: str) -> Any:
