@@ -26,7 +26,7 @@ def laid_out(clean: pl.LazyFrame, staged: Staged, target: str, values: tuple[Any
     for name, dtype in staged.taken.schema.items():
         if isinstance(dtype, pl.List):
             steps.append(pl.col(name).cast(pl.Array(dtype.inner, _length(clean, name))))
-    if values and dtype_name(staged.taken.schema[target]) in FLOATS and all(v == int(v) for v in values):
+    if values and dtype_name(staged.taken.schema[target]) in FLOATS and all(isinstance(v, int) for v in values):
         steps.append(pl.col(target).cast(pl.Int64))
     return clean.with_columns(steps) if steps else clean
 

@@ -127,8 +127,8 @@ def _divide(staged: Staged, contract: Contract, declaration: Declaration, out: P
     clean = staged.clean()
     task, values = task_of(clean, target, declaration.task)
     stratum = target if split.strategy == "stratified" and task != "regression" else ""
-    cuts = cut(clean, KEY, stratum, split.validation, split.test)
     frame = laid_out(clean, staged, target, values)
+    cuts = cut(frame, KEY, stratum, split.validation, split.test)
     rows = _write(frame, cuts, out)
     _no_empty(rows, split, staged.tally.rows - staged.tally.rejected)
     counts = _class_counts(out, target, values)

@@ -86,7 +86,7 @@ class _Seen:
     def rule(self, rows: int) -> dict[str, Any]:
         rule: dict[str, Any] = {"dtype": self.dtype if self.dtype != "null" else "string", "nullable": self.nulls > 0}
         if self.nulls:
-            rule["missing"] = {"at_most": min(1.0, math.ceil((self.nulls / rows * 1.5 + 0.01) * 100) / 100)}
+            rule["missing"] = {"at_most": min(1.0, math.ceil(round(self.nulls / rows * 150 + 1, 6)) / 100)}
         if self.unique and rows > FEW:
             return rule | {"unique": True, "role": "id"}
         if self.infinite:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_core.contracts import record
 from mlops_core.errors import DataError, did_you_mean
 from mlops_core.validation.contract import ColumnRule, Contract
-from mlops_core.validation.dtypes import ARRAYS, DTYPES, dtype_name, normal, polars_dtype, widens
+from mlops_core.validation.dtypes import ARRAYS, DTYPES, FLOATS, NUMBERS, dtype_name, normal, polars_dtype, widens
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,8 +91,16 @@ def _unfit(contract: Contract, known: Mapping[str, Any]) -> Iterator[str]:
             yield f"column {name!r} is {found}, not {rule.dtype} as its contract says; 'coerce: true' converts it"
         elif not rule.dtype and found not in (*DTYPES, "null"):
             yield f"column {name!r} is {found}, which no model takes; convert it, or give it role 'ignore'"
-        elif found in ARRAYS and dtype_name(getattr(dtype, "inner", "")) in (*ARRAYS, "string", "struct"):
+        elif found in ARRAYS and dtype_name(_cell(dtype)) not in (*NUMBERS, "boolean"):
             yield f"column {name!r} is {dtype}; a list column holds numbers only"
+
+
+def _cell(dtype: Any) -> Any:
+    """What one cell of a list, or of an array of any number of dimensions, holds."""
+    inner = dtype.inner
+    while dtype_name(dtype) == "array" and dtype_name(inner) == "array":
+        inner = inner.inner
+    return inner
 
 
 def _coerced(contract: Contract, known: Mapping[str, Any]) -> Iterator[str]:
@@ -108,22 +116,23 @@ def _conversions(contract: Contract, known: Mapping[str, Any]) -> Iterator[Any]:
     coerced = set(_coerced(contract, known))
     for name, dtype in known.items():
         rule, found = contract.rule(name), dtype_name(dtype)
-        wanted = polars_dtype(rule.dtype or ("string" if found == "null" else found))
+        column, wanted = pl.col(name), rule.dtype or found
         if name in coerced:
-            column = pl.col(name)
             made = _convert(column, found, rule)
-            lost = (
-                made.is_null()
-                if found in ("string", "boolean")
-                else made.is_null() | (made.cast(dtype, strict=False) != column)
-            )
-            yield from (
-                column.alias(RAW + name),
-                (column.is_not_null() & lost).fill_null(False).alias(FLAG + name),
-                made,
-            )
-        elif (wanted is not None and found not in ARRAYS and found != (rule.dtype or found)) or found == "null":
-            yield pl.col(name).cast(wanted)
+            yield column.alias(RAW + name)
+            yield (column.is_not_null() & _lost(column, made, found)).fill_null(False).alias(FLAG + name)
+            yield made.fill_nan(None) if rule.dtype in FLOATS else made
+        elif found == "null":
+            yield column.cast(polars_dtype(rule.dtype or "string"))
+        elif wanted != found and wanted not in ARRAYS:
+            yield column.cast(polars_dtype(wanted))
+
+
+def _lost(column: pl.Expr, made: pl.Expr, found: str) -> pl.Expr:
+    """Whether a value did not survive its conversion; a number must also come back the same."""
+    if found in ("string", "boolean"):
+        return made.is_null()
+    return made.is_null() | (made.cast(polars_dtype(found), strict=False) != column)
 
 
 def _convert(column: pl.Expr, found: str, rule: ColumnRule) -> pl.Expr:

@@ -20,6 +20,8 @@ from mlops_core.validation.dtypes import (
     widens,
 )
 
+_NOUNS = {"string": "text (quote it)", "date": "date (ISO 8601)", "datetime": "time (ISO 8601)"}
+
 
 def senseless(contract: Contract, schema: Mapping[str, str] | None, target: str) -> Iterator[Problem]:
     """Everything in `contract` that cannot hold. `schema` is what the data has (name -> dtype), where known."""
@@ -52,8 +54,9 @@ def _of_column(rule: ColumnRule, dtypes: Mapping[str, str], *, known: bool, targ
 def _unfit(rule: ColumnRule, dtype: str) -> Iterator[tuple[str, str]]:
     """Checks that cannot be made on a column of `dtype`, as (key, message)."""
     if rule.kind and dtype and dtype not in KIND_DTYPES[rule.kind]:
-        yield "kind", f"a {dtype} column cannot be of kind {rule.kind}"
+        yield "kind", f"{_a(dtype)} column cannot be of kind {rule.kind}"
     bounded = rule.low is not None or rule.high is not None
+    odd = set()
     for key, used, fits in (
         ("range", bounded, (*NUMBERS, *TIMES)),
         ("regex", bool(rule.regex), ("string",)),
@@ -63,12 +66,13 @@ def _unfit(rule: ColumnRule, dtype: str) -> Iterator[tuple[str, str]]:
         ("in", bool(rule.values), (*NUMBERS, *TIMES, "string", "boolean")),
     ):
         if used and dtype and dtype not in fits:
-            yield key, f"does not apply to a {dtype} column"
+            odd.add(key)
+            yield key, f"does not apply to {_a(dtype)} column"
     bounds = "float64" if dtype in NUMBERS else dtype
     for key, values, fit in (("range", (rule.low, rule.high), bounds), ("in", rule.values, dtype)):
         for value in values:
-            if value is not None and dtype and not _fits(value, fit):
-                yield key, f"{value!r} is no {_article(dtype)}"
+            if value is not None and dtype and key not in odd and not _fits(value, fit):
+                yield key, f"{value!r} is no {_NOUNS.get(dtype, dtype)}"
     if rule.missing is not None and not rule.nullable:
         yield "missing", "has no meaning beside 'nullable: false', which allows none"
     if rule.coerce and not rule.dtype:
@@ -96,7 +100,7 @@ def _of_freshness(contract: Contract, dtypes: Mapping[str, str], *, known: bool)
         yield _problem("freshness.column", f"the data has no column {name!r}", did_you_mean(name, dtypes))
     dtype = contract.rule(name).dtype or dtypes.get(name, "")
     if dtype and dtype not in TIMES:
-        yield _problem("freshness.column", f"{name!r} is a {dtype} column, not a date or datetime")
+        yield _problem("freshness.column", f"{name!r} is {_a(dtype)} column, not a date or datetime")
 
 
 def _of_regex(at: str, pattern: str) -> Iterator[Problem]:
@@ -155,8 +159,8 @@ def _is_time(value: Any) -> bool:
     return True
 
 
-def _article(dtype: str) -> str:
-    return {"string": "text (quote it)", "date": "date (ISO 8601)", "datetime": "time (ISO 8601)"}.get(dtype, dtype)
+def _a(dtype: str) -> str:
+    return f"{'an' if dtype[0] in 'ai' else 'a'} {dtype}"
 
 
 def _label(value: Any) -> str:

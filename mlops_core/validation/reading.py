@@ -18,6 +18,11 @@ COLUMN = (
     "outliers", "positive", "description",
 )  # fmt: skip
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SYNONYMS = {
+    "int": "int64", "integer": "int64", "float": "float64", "double": "float64", "number": "float64",
+    "str": "string", "text": "string", "object": "string", "category": "string", "categorical": "string",
+    "bool": "boolean", "timestamp": "datetime",
+}  # fmt: skip
 _LIMITS = {"robust_z": 6.0, "iqr": 3.0}
 
 
@@ -62,7 +67,7 @@ def _column(reader: _Reader, name: str, data: Any) -> ColumnRule:
         reader.bad(f"{at}.in", "an empty list allows no value")
     return ColumnRule(
         name=name,
-        dtype=reader.choice(rule.get("dtype"), f"{at}.dtype", DTYPES),
+        dtype=_dtype(reader, rule.get("dtype"), f"{at}.dtype"),
         kind=reader.choice(rule.get("kind"), f"{at}.kind", get_args(ColumnKind)),
         roles=_roles(reader, rule.get("role"), f"{at}.role"),
         nullable=reader.flag(rule.get("nullable"), f"{at}.nullable", True),
@@ -79,6 +84,14 @@ def _column(reader: _Reader, name: str, data: Any) -> ColumnRule:
         outliers=_outliers(reader, rule.get("outliers"), f"{at}.outliers"),
         positive=_label(rule.get("positive")),
     )
+
+
+def _dtype(reader: _Reader, value: Any, at: str) -> str:
+    meant = _SYNONYMS.get(str(value).lower(), "")
+    if not meant:
+        return str(reader.choice(value, at, DTYPES))
+    reader.bad(at, f"unknown value {_shown(value)}", f"did you mean {meant!r}?")
+    return ""
 
 
 def _label(value: Any) -> str:
@@ -168,6 +181,7 @@ class _Reader:
                 self.bad(at, f"the lowest value {low} is above the highest {high}")
         except TypeError:
             self.bad(at, f"{_shown(low)} and {_shown(high)} cannot be compared")
+            return None, None
         return low, high
 
     def text(self, value: Any, at: str) -> str:

@@ -45,6 +45,7 @@ def task_of(clean: pl.LazyFrame, target: str, declared: str) -> tuple[Task, tupl
         raise DataError(
             f"a binary task needs two classes, and {target!r} has {len(values)}: {', '.join(map(str, values[:8]))}"
         )
+    values = [int(v) for v in values] if dtype in FLOATS and not fractions else values
     return ("binary" if len(values) == 2 and declared != "multiclass" else "multiclass"), tuple(values)
 
 
