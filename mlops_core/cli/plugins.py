@@ -1,7 +1,7 @@
 """What is installed, its options and manual; and a start for a plugin of your own.
 
 mlops plugins [list] [--kind KIND]                     every plugin: kind, name, where it comes from, what it is
-mlops plugins show NAME [--kind KIND]                  its manual and its options
+mlops plugins show [KIND] NAME                         its manual and its options
 mlops plugins new NAME [--kind trainer] [--out DIR]    a new distribution whose own tests pass
 """
 
@@ -25,7 +25,7 @@ VERBS = ("list", "show", "new")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("verb", nargs="?", default="list", help=", ".join(VERBS))
-    parser.add_argument("name", nargs="?", default="", help="the plugin's name (show, new)")
+    parser.add_argument("name", nargs="*", help="the plugin's name (show, new); show also takes KIND NAME")
     parser.add_argument("--kind", default="", help=f"only this kind: {', '.join(KINDS)}")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write it (new; default: mlops-NAME)")
     add_json(parser)
@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.verb not in VERBS:
         raise UsageError(f"plugins: unknown verb {args.verb!r}; {did_you_mean(args.verb, VERBS)}")
+    if args.verb == "show" and len(args.name) == 2 and not args.kind:
+        args.kind = args.name.pop(0)
+    if len(args.name) > 1:
+        raise UsageError(f"plugins {args.verb}: one name at a time, got {' '.join(args.name)}")
+    args.name = "".join(args.name)
     if args.kind and args.kind not in KINDS:
         raise UsageError(f"plugins: unknown kind {args.kind!r}; {did_you_mean(args.kind, KINDS)}")
     if args.verb != "list" and not args.name:
