@@ -58,7 +58,6 @@ class Watch:
         self.patience, self.every = patience, every
         self.last, self.best = job.scratch / "last.ckpt", job.scratch / "best.ckpt"
         self.passing: BaseException | None = None  # what `report` raised: not the module's fault
-        self._unsaved = self._improved = False
         self._answers: list[Tensor] = []
         self._current: Any = None
         self._hook: Any = None
@@ -67,8 +66,6 @@ class Watch:
         self._hook = module.register_forward_hook(self._overhear)
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-        # Here, not at the epoch's end, everything that belongs to the epoch (schedules too) has been stepped.
-        self._save(trainer)
         seed_all(self.job.seed, trainer.current_epoch)
         if self.batches is not None:
             self.batches.epoch = trainer.current_epoch
@@ -91,18 +88,16 @@ class Watch:
             raise TrainingError(
                 f"metric {self.job.metric!r} is never reported; {did_you_mean(self.job.metric, scores)}"
             )
-        self._judge(scores)
-        trainer.should_stop = trainer.should_stop or self.progress.finished
-        self._unsaved = True
+        improved = self._judge(scores)
+        self.progress.finished |= trainer.should_stop or self.progress.epochs >= trainer.max_epochs
+        trainer.should_stop = self.progress.finished
+        if improved or self.progress.finished or self.progress.epochs % self.every == 0:
+            self._save(trainer, improved)
         try:
             self.job.report(self.progress.epochs, scores)
         except BaseException as error:
             self.passing = error
             raise
-
-    def on_train_end(self, trainer: Any, module: Any) -> None:
-        self.progress.finished = True
-        self._save(trainer, always=True)
 
     def teardown(self, trainer: Any, module: Any, stage: str) -> None:
         if self._hook is not None:
@@ -113,15 +108,17 @@ class Watch:
         for name in [n for n in checkpoint if "hyper_parameters" in n or n.endswith(("hparams_name", "hparams_type"))]:
             del checkpoint[name]  # they may hold objects that only pickle can load; the module is made from its options
 
-    def _judge(self, scores: dict[str, float]) -> None:
+    def _judge(self, scores: dict[str, float]) -> bool:
+        """Takes the epoch into the progress; whether it is the best so far."""
         progress, value = self.progress, scores[self.job.metric]
         progress.epochs += 1
         best = progress.scores.get(self.job.metric, math.nan)
         better = value > best if self.job.mode == "max" else value < best
-        if math.isfinite(value) and (better or not progress.best_epoch):
-            progress.best_epoch, progress.scores, self._improved = progress.epochs, scores, True
-        if self.patience and progress.epochs - progress.best_epoch >= self.patience:
-            progress.finished = True
+        improved = math.isfinite(value) and (better or not progress.best_epoch)
+        if improved:
+            progress.best_epoch, progress.scores = progress.epochs, scores
+        progress.finished = bool(self.patience) and progress.epochs - progress.best_epoch >= self.patience
+        return improved
 
     def _ask(self, trainer: Any, module: Any) -> Tensor:
         """Answers overheard in the validation loop where it asked for each row once, else asked for now."""
@@ -136,16 +133,12 @@ class Watch:
             with contextlib.suppress(TrainingError):
                 self._answers.append(tensor_of(given).detach().float().cpu())
 
-    def _save(self, trainer: Any, always: bool = False) -> None:
-        due = always or self._improved or self.progress.epochs % self.every == 0
-        if not (self._unsaved and due):
-            return
+    def _save(self, trainer: Any, improved: bool) -> None:
         fresh = self.last.with_suffix(".new")
-        trainer.save_checkpoint(fresh)
-        if self._improved:
+        trainer.save_checkpoint(fresh, weights_only=False)
+        if improved:
             _link(fresh, self.best)
         os.replace(fresh, self.last)
-        self._unsaved = self._improved = False
 
 
 def _link(source: Path, target: Path) -> None:
