@@ -126,9 +126,9 @@ def card(version: Any) -> str:
         *[f"    {k:<18} {s.value:.4f}  [{s.low:.4f}, {s.high:.4f}]" for k, s in evaluation.metrics.items()],
     ]
     for name, scores in evaluation.slices.items():
-        first = next(iter(scores.items()), None)
-        if first:
-            metric, s = first
+        metric = evaluation.metric if evaluation.metric in scores else next(iter(scores), "")
+        if metric:
+            s = scores[metric]
             lines.append(f"    {name:<24} {metric} {s.value:.4f}  [{s.low:.4f}, {s.high:.4f}]  {s.rows:,} rows")
     lines += ["  gate", *[f"    {reason}" for reason in version.reasons or ("none declared",)]]
     lines += ["  declaration", *[f"    {line}" for line in str(version.config.get("text", "")).splitlines()]]

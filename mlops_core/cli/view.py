@@ -161,7 +161,9 @@ def left(stage: str, record: Any) -> str:
     if isinstance(record, Endpoint):
         return f"{record.url} serves version {', '.join(map(str, record.versions))}"
     if stage == "train":
-        return ", ".join(f"{k} {v:.4f}" for k, v in list(record["scores"].items())[:4])
+        scores, first = record["scores"], record.get("metric")
+        names = sorted(scores, key=lambda name: (name != first, name))[:3]
+        return ", ".join(f"{name} {scores[name]:.4f}" for name in names) + " on the validation split"
     if stage == "gate":
         return f"version {record['number']} {'accepted' if record['passed'] else 'rejected'}"
     return ""

@@ -153,7 +153,7 @@ class Train:
         scores = context.build("trainer", tuned(d.trainer, params)).fit(context.results["data"], job)
         if not (out / "model.json").exists():
             raise TrainingError(f"trainer {d.trainer.plugin!r} left no model.json in its model folder")
-        return {"scores": plain(scores), "params": plain(params)}, out
+        return {"scores": plain(scores), "params": plain(params), "metric": d.metric}, out
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> dict[str, Any]:
         return {**outcome.record, "path": path, "artifact": outcome.artifacts[0]}

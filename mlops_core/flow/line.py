@@ -7,7 +7,7 @@ import errno
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -121,14 +121,7 @@ def advance(context: Context, stage: Stage, tally: Tally) -> None:
             (tally.restored if how else tally.skipped).append(stage.name)
             _tell_finished(context, stage.name, skipped=True)
             return
-    cause = (
-        "first run"
-        if latest is None
-        else "stored output is lost or altered"
-        if current
-        else "declaration or input changed"
-    )
-    context.tell("mlops_started", stage=stage.name, cause=cause)
+    context.tell("mlops_started", stage=stage.name, cause=_why(parts, latest, key))
     began = time.monotonic()
     try:
         outcome, path = _perform(context, stage, key, parts, began)
@@ -141,6 +134,18 @@ def advance(context: Context, stage: Stage, tally: Tally) -> None:
     context.results[stage.name] = stage.result(context, outcome, path)
     tally.performed.append(stage.name)
     _tell_finished(context, stage.name, skipped=False)
+
+
+def _why(parts: Mapping[str, Any], latest: Outcome | None, key: str) -> str:
+    """Why a stage is due, in a line: the keys that differ; `plan` tells each with its values and place."""
+    if latest is None:
+        return "first run"
+    if latest.key == key:
+        return "stored output is lost or altered"
+    found = [k for k in {**latest.parts, **parts} if latest.parts.get(k) != plain(parts.get(k))]
+    names = sorted(found, key=lambda k: (k.startswith(("input.", "code.", "library.")), k))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"changed: {', '.join(names[:3])}{more}" if names else "declared again"
 
 
 def _perform(context: Context, stage: Stage, key: str, parts: dict[str, Any], began: float) -> tuple[Outcome, Any]:
