@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pwd
 import secrets
@@ -87,6 +88,17 @@ def seal_tiny_bundle(folder: Path, bias: float = 0.0) -> Path:
     )
 
 
+def make_tiny_serving(folder: Path, weights: dict[int, float] | None = None, **fields: Any) -> Serving:
+    routes = []
+    for version, weight in (weights or {1: 100.0}).items():
+        path = folder / "bundles" / f"v{version}"
+        path = path if path.exists() else seal_tiny_bundle(path, bias=float(version))
+        role = "stable" if not routes else "candidate"
+        routes.append(Route(version=version, bundle=path, sha256=open_bundle(path).sha256, weight=weight, role=role))
+    state = folder / "serve"
+    return Serving(**{"name": "credit", "routes": tuple(routes), "state": state, "log": state / "log", **fields})
+
+
 @pytest.fixture
 def tiny_bundle(tmp_path: Path) -> Callable[..., Path]:
     """`tiny_bundle(version=1)` seals a bundle whose answers depend on the version, and returns its folder."""
@@ -94,22 +106,15 @@ def tiny_bundle(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def tiny_serving(tmp_path: Path, tiny_bundle: Callable[..., Path]) -> Callable[..., Serving]:
+def tiny_serving(tmp_path: Path) -> Callable[..., Serving]:
     """`tiny_serving({1: 90, 2: 10})` is an endpoint 'credit' of tiny bundles with these weights."""
+    return functools.partial(make_tiny_serving, tmp_path)
 
-    def build(weights: dict[int, float] | None = None, **fields: Any) -> Serving:
-        routes = []
-        for version, weight in (weights or {1: 100.0}).items():
-            path = tmp_path / "bundles" / f"v{version}"
-            path = path if path.exists() else tiny_bundle(version)
-            role = "stable" if not routes else "candidate"
-            routes.append(
-                Route(version=version, bundle=path, sha256=open_bundle(path).sha256, weight=weight, role=role)
-            )
-        state = tmp_path / "serve"
-        return Serving(**{"name": "credit", "routes": tuple(routes), "state": state, "log": state / "log", **fields})
 
-    return build
+@pytest.fixture(scope="module")
+def module_serving(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Serving]:
+    """The same for a whole module."""
+    return functools.partial(make_tiny_serving, tmp_path_factory.mktemp("serving"))
 
 
 def free_port() -> int:
@@ -191,11 +196,14 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
     return str(request.getfixturevalue("postgres_database"))
 
 
-@pytest.fixture
-def http() -> Iterator[Callable[[Any], httpx.Client]]:
+def _client_maker() -> Iterator[Callable[[Any], httpx.Client]]:
     """`http(app)` serves an ASGI application on a free loopback port, and gives a client of it."""
     with contextlib.ExitStack() as stack:
         yield lambda app: stack.enter_context(_serve(app))
+
+
+http = pytest.fixture(_client_maker, name="http")
+module_http = pytest.fixture(_client_maker, name="module_http", scope="module")
 
 
 @contextlib.contextmanager

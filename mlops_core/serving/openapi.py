@@ -9,6 +9,7 @@ from mlops_core.serving.models import Table
 from mlops_core.serving.pages import example_row
 from mlops_core.serving.problems import TITLES
 from mlops_core.serving.protocol_v2 import DATATYPES
+from mlops_core.serving.rows import LARGEST, LARGEST_WHOLE
 
 Json = dict[str, Any]
 
@@ -72,7 +73,9 @@ def _schemas(signature: Signature) -> Json:
         "required": [c.name for c in signature.inputs if not c.nullable],
         "example": example_row(signature.inputs),
     }
-    lists = {c.name: {"type": "array", "items": _cell(c)} for c in signature.inputs}
+    lists = {c.name: {"type": "array", "minItems": 1, "items": _cell(c)} for c in signature.inputs}
+    columns = {**row, "minProperties": 1, "properties": lists}
+    del columns["example"]
     prediction: Json = {"type": "object", "required": ["prediction"], "properties": {"prediction": {}}}
     if signature.classes:
         shares = {c: {"type": "number", "minimum": 0, "maximum": 1.000001} for c in signature.classes}
@@ -87,14 +90,14 @@ def _schemas(signature: Signature) -> Json:
             "data": {"type": "array", "items": {}},
         },
     }
-    tensors = {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}}
+    tensors = {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Tensor"}}
     text = {"type": "string"}
     return {
         "Row": row,
         "PredictRequest": {
             "oneOf": [
                 _object({"rows": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Row"}}}),
-                _object({"columns": {"type": "object", "additionalProperties": False, "properties": lists}}),
+                _object({"columns": columns}),
                 {"$ref": "#/components/schemas/Row"},
             ]
         },
@@ -135,6 +138,9 @@ def _cell(column: Column) -> Json:
     whole = column.dtype.startswith(("int", "uint"))
     kinds = {"number": "integer" if whole else "number", "boolean": "boolean"}
     schema = {"type": [kinds.get(column.kind, "string")]}
+    if column.kind == "number":
+        largest = LARGEST_WHOLE if whole else LARGEST
+        schema |= {"minimum": -largest, "maximum": largest}
     if column.kind == "time":
         schema["format"] = "date" if column.dtype == "date" else "date-time"
     if column.kind == "category" and column.dtype == "boolean":

@@ -69,7 +69,7 @@ def _malformed(data: bytes, error: orjson.JSONDecodeError) -> str:
     hint = ""
     if re.search(rb"\b(NaN|Infinity)\b", data[max(0, error.pos - 12) : error.pos + 12]):
         hint = "; NaN and Infinity are no JSON, send null for a missing value"
-    return f"the body is no JSON: {error.msg} at line {error.lineno}, column {error.colno}{hint}"
+    return f"the body is no JSON from line {error.lineno}, column {error.colno} on{hint}"
 
 
 def allow(scope: Scope, *methods: str) -> None:

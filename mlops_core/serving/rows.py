@@ -19,6 +19,7 @@ from mlops_core.serving.problems import Fault, Refused
 NONE = type(None)
 FORMS = 'send {"rows": [{...}]}, {"columns": {...}} or one row as an object'
 LARGEST = 3e38  # models compute in 32 bits
+LARGEST_WHOLE = 2**62
 
 
 @record
@@ -180,7 +181,7 @@ class Number(Cell):
     def __init__(self, column: Column) -> None:
         super().__init__(column)
         self.whole = column.dtype.startswith(("int", "uint"))
-        self.largest = 2.0**62 if self.whole else LARGEST
+        self.largest = LARGEST_WHOLE if self.whole else LARGEST
         if self.whole:
             self.wanted = "a whole number"
 

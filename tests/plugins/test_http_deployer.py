@@ -220,17 +220,34 @@ def test_another_port_moves_the_endpoint_and_limits_change_in_place(
 
 
 def test_a_request_under_way_ends_before_the_process_does(deployer: HttpDeployer, tiny_serving: Servings) -> None:
-    serving = tiny_serving({1: 100.0}, max_rows=10**6, max_bytes=10**9)
-    endpoint = HttpDeployer(max_rows=10**6, max_bytes=10**9).apply(serving)
-    large = json.dumps({"columns": {"income": [1.0] * 200_000}}).encode()
+    serving = tiny_serving()
+    endpoint, sent, draining = deployer.apply(serving), threading.Event(), threading.Event()
+
+    def body() -> Iterator[bytes]:
+        yield b'{"income": '
+        sent.set()
+        draining.wait(30)
+        yield b"1}"
+
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        headers = {"content-type": "application/json", "x-request-id": "last"}
-        call = pool.submit(httpx.post, f"{endpoint.url}/predict", content=large, headers=headers, timeout=60)
-        time.sleep(0.2)
-        assert not call.done() and deployer.stop("credit", serving.state)
-        assert call.result().status_code == 200
+        headers = {"content-type": "application/json"}
+        call = pool.submit(httpx.post, f"{endpoint.url}/predict", content=body(), headers=headers, timeout=60)
+        sent.wait(30)
+        stopping = pool.submit(deployer.stop, "credit", serving.state)
+        while _accepts(endpoint):
+            time.sleep(0.02)
+        assert not stopping.done()
+        draining.set()
+        assert call.result().status_code == 200 and stopping.result() is True
     window = collect(serving.log, serving.state / "windows", endpoint="credit")
-    assert window is not None and window.rows == 200_000
+    assert window is not None and window.rows == 1
+
+
+def _accepts(endpoint: Endpoint) -> bool:
+    try:
+        return httpx.get(f"{endpoint.url}/healthz", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_applies_at_once_end_in_one_process(deployer: HttpDeployer, tiny_serving: Servings) -> None:
