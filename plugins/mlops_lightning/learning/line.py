@@ -26,7 +26,7 @@ ASKED = 4096  # rows that the built-in network is asked at once
 def fit(options: LightningTrainer, dataset: Dataset, job: Job) -> Scores:
     """See `mlops_core.stages.Trainer.fit`."""
     _refuse(options, dataset, job)
-    threads = options.threads or math.ceil(job.resources.get("cpu", 0))
+    threads = options.threads or math.ceil(job.resources.get("cpus", 0))
     with no_warnings(), own_globals(threads), imports.importable(job.project):
         seed_all(job.seed, 0)
         return _fit(options, dataset, job)
