@@ -152,7 +152,7 @@ def _check_model(trainer: Any, model: Path, dataset: Dataset, scores: Mapping[st
         promise(found == wanted, f"model.json says {name} {found!r}, the data set has {wanted!r}")
     predict: Predict = load_onnx(model) if file.format == "onnx" else trainer.load(model)
     frame = pl.read_parquet(dataset.split("validation"))
-    columns = to_columns(frame, dataset.having("feature"))
+    columns = {k: np.array(v) for k, v in to_columns(frame, dataset.having("feature")).items()}
     answer = _check_answer(predict, columns, dataset, len(frame))
     _check_alone(predict, columns, dataset, answer)
     _check_unseen(predict, columns, dataset, len(frame))

@@ -6,15 +6,15 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from mlops_core import METRICS, Encoder, ModelFile, load_onnx, read_split, save_onnx, score, write_json
 from mlops_core.contracts import Columns, Dataset, Job, Predict, Scores, restore
 from mlops_core.errors import TrainingError
 from mlops_tabular.export import NotExpressible, to_onnx
 from mlops_tabular.lookup import estimator_class, fitting_params
+
+if TYPE_CHECKING:
+    from mlops_core import Encoder
 
 PARITY = 1e-4
 
@@ -39,6 +39,8 @@ class Sklearn:
     layout: Literal["auto", "onehot", "ordinal"] = "auto"
 
     def fit(self, dataset: Dataset, job: Job) -> Scores:
+        from mlops_core import METRICS, Encoder, read_split, score
+
         if dataset.task not in METRICS[job.metric].tasks:
             raise TrainingError(f"metric {job.metric!r} says nothing about a {dataset.task} task")
         made = self._made(dataset, job)
@@ -56,6 +58,8 @@ class Sklearn:
         import json
 
         import joblib
+
+        from mlops_core import Encoder, ModelFile
 
         model = ModelFile.read(path)
         encoder = restore(Encoder, json.loads((path / "encoder.json").read_text()))
@@ -81,6 +85,8 @@ class Sklearn:
         return "ordinal" if type(made).__name__.startswith("HistGradientBoosting") else "onehot"
 
     def _fit(self, made: Any, matrix: Any, target: Any, dataset: Dataset) -> None:
+        import numpy as np
+
         weight = _weights(dataset)
         try:
             with warnings.catch_warnings():
@@ -95,6 +101,8 @@ class Sklearn:
 
     def _leave(self, made: Any, encoder: Encoder, dataset: Dataset, job: Job) -> None:
         """Writes the model folder: ONNX, or a pickle where that is trusted and ONNX cannot."""
+        from mlops_core import ModelFile, save_onnx, write_json
+
         dtype = next(c.dtype for c in dataset.columns if c.name == dataset.target)
         facts: dict[str, Any] = {"task": dataset.task, "target": dataset.target, "classes": dataset.classes}
         extra = {"estimator": type(made).__name__, "layout": encoder.layout}
@@ -113,6 +121,10 @@ class Sklearn:
 
     def _checked(self, made: Any, encoder: Encoder, columns: Columns, out: Path) -> Columns:
         """What the folder that was left answers on these rows; refused where the fitted estimator differs."""
+        import numpy as np
+
+        from mlops_core import ModelFile, load_onnx
+
         left = load_onnx(out) if (out / "model.onnx").exists() else self.load(out)
         answer = left(columns)
         name = "probability" if "probability" in answer else "prediction"
@@ -130,6 +142,8 @@ class Sklearn:
 
 def _matrix(encoder: Encoder, columns: Columns) -> Any:
     """All inputs side by side, float32: the encoder's matrix, then the array columns."""
+    import numpy as np
+
     inputs = encoder.encode(columns)
     parts = [inputs["matrix"]] if "matrix" in inputs else []
     parts += [inputs[a.name].reshape(len(inputs[a.name]), -1) for a in encoder.arrays]

@@ -6,12 +6,12 @@ import copy
 import itertools
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mlops_core import Encoder
 from mlops_core.contracts import Task
+
+if TYPE_CHECKING:
+    from mlops_core import Encoder
 
 
 class NotExpressible(Exception):
@@ -21,6 +21,7 @@ class NotExpressible(Exception):
 def to_onnx(fitted: Any, encoder: Encoder, task: Task, path: Path) -> None:
     """Writes `path`: inputs are the encoder's (`matrix` and each array column), the output is `probability`
     [n, k] or `prediction`. The same estimator gives the same bytes."""
+    import numpy as np
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
     from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
@@ -45,6 +46,8 @@ def _exportable(fitted: Any) -> Any:
     Inputs are float32, so `x <= threshold` comes out the same for each of them, which it would not for a threshold
     rounded up.
     """
+    import numpy as np
+
     if not hasattr(fitted, "_predictors"):
         return fitted
     made = copy.deepcopy(fitted)
@@ -57,6 +60,7 @@ def _exportable(fitted: Any) -> Any:
 
 def _rewire(graph: Any, encoder: Encoder, task: Task) -> None:
     """Puts the encoder's inputs in front of the graph's X, and leaves one output of the right name."""
+    import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     nodes, parts, inputs = [], [], []

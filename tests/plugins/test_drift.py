@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from mlops_drift.columns import Category, Number, derived
+from mlops_drift.drift import Drift
+from mlops_drift.shares import change, limits
 
 from mlops_core.contracts import Choice, Profile, Verdict, Window, plain, restore
 from mlops_core.errors import DataError
 from mlops_core.plugins import Plugins, check_options
-from mlops_drift.columns import Category, Number, derived
-from mlops_drift.drift import Drift
-from mlops_drift.shares import change, limits
 
 FEATURES = ("income", "age", "rate", "steps", "job", "home", "rare", "active")
 
@@ -103,7 +103,7 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("rate", lambda r, n: r.normal(0, 2, n), "rate: share of values "),
     ("steps", lambda r, n: some(r, n, 0.1, -1, r.integers(0, 5, n)), "steps: share of values below 0 rose from 0 %"),
     ("steps", lambda r, n: some(r, n, 0.1, 9, r.integers(0, 5, n)), "steps: share of values above 4 rose from 0 %"),
-    ("home", lambda r, n: some(r, n, 0.1, "tent", r.choice(["own", "rent"], n)), "home: share of other values ('tent')"),
+    ("home", lambda r, n: some(r, n, 0.1, "tent", r.choice(["own", "rent"], n)), "home: share of other values ('tent'"),
     ("home", lambda r, n: r.choice(["own", "rent"], n, p=[0.75, 0.25]), "home: share of 'own' rose from 5"),
     ("job", lambda r, n: some(r, n, 0.2, None, "cook").tolist(), "job: share of 'c"),
     ("active", lambda r, n: r.random(n) < 0.4, "active: share of 'true' fell from 6"),

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from annotated_types import Gt
 
-from mlops_core import ModelFile, read_split, score
 from mlops_core.contracts import Columns, Dataset, Job, Predict, Scores
 from mlops_core.errors import TrainingError
 
@@ -25,6 +24,8 @@ class Centroid:
 
     def fit(self, dataset: Dataset, job: Job) -> Scores:
         import numpy as np
+
+        from mlops_core import ModelFile, read_split, score
 
         if dataset.task == "regression":
             raise TrainingError("centroid: finds classes, and the target is a number; choose another trainer")
@@ -45,6 +46,8 @@ class Centroid:
 
     def load(self, path: Path) -> Predict:
         import numpy as np
+
+        from mlops_core import ModelFile
 
         model = ModelFile.read(path)
         with np.load(path / "centroid.npz") as file:
