@@ -116,20 +116,26 @@ class RemoteObjects:
 
     def _upload(self, address: str) -> None:
         source, path = self.local.path(address), self._path(address)
+        target = path if self._atomic else f"{path}.{secrets.token_hex(4)}.tmp"
         with self._told(f"cannot store {address}"):
-            direct = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
-            atomic = bool(_ATOMIC & set(direct))
-            target = path if atomic else f"{path}.{secrets.token_hex(4)}.tmp"
-            self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             try:
+                if not self._atomic:
+                    self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
                 self._fs.put_file(str(source), target)
-                if not atomic:
+                if not self._atomic:
                     self._fs.mv(target, path)
+            except FileNotFoundError as error:
+                raise StoreError(f"cannot store {address} in {self.url}: {error}") from error
             except BaseException:
                 with suppress(Exception):
-                    self._fs.rm_file(target) if not atomic else None
+                    self._fs.rm_file(target) if not self._atomic else None
                 raise
         self._note(address, self.local.digests.of(source))
+
+    @property
+    def _atomic(self) -> bool:
+        protocol = self._fs.protocol
+        return bool(_ATOMIC & set(protocol if isinstance(protocol, tuple) else (protocol,)))
 
     def _download(self, address: str) -> None:
         if self.local.sound(address):
