@@ -27,6 +27,7 @@ from mlops_core.contracts import Choice, Endpoint, Serving, plain
 from mlops_core.errors import PluginError, ServingError
 from mlops_core.plugins import Plugins
 from mlops_core.stages import Deployer
+from mlops_core.testing import check_deployer
 from mlops_core.windows import collect
 
 Servings = Callable[..., Serving]
@@ -61,6 +62,10 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 def host_file(serving: Serving) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((serving.state / "host.json").read_text())
     return found
+
+
+def test_keeps_what_a_deployer_promises(tmp_path: Path) -> None:
+    check_deployer(HttpDeployer(startup_timeout=30), tmp_path)
 
 
 def test_apply_serves_and_applying_again_changes_nothing(deployer: HttpDeployer, tiny_serving: Servings) -> None:
