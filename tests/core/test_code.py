@@ -1,0 +1,75 @@
+"""The closure of first-party code, read without importing it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlops_core.code import Code
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    package = tmp_path / "zoo"
+    (package / "inner").mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from zoo.lazy import late as late\n\n"
+        "def __getattr__(name):\n    import importlib\n    return getattr(importlib.import_module('zoo.lazy'), name)\n"
+    )
+    (package / "lazy.py").write_text("def late():\n    return 1\n")
+    (package / "a.py").write_text(
+        "import json\nfrom . import b\nfrom .inner import c as sea\n\ndef f():\n    import zoo.d\n"
+    )
+    (package / "b.py").write_text("import numpy\n")
+    (package / "inner" / "__init__.py").write_text("")
+    (package / "inner" / "c.py").write_text("from ..b import x\nfrom zoo import late\n")
+    (package / "d.py").write_text("1 +\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return package
+
+
+def modules(tree: Path) -> dict[str, str]:
+    return Code(None, tree.parent / "project").parts(["zoo.a"], ["zoo"])
+
+
+def test_follows_relative_nested_lazy_and_function_imports(tree: Path) -> None:
+    found = modules(tree)
+    assert {k for k in found if k.startswith("code.")} == {
+        "code.zoo.a", "code.zoo.b", "code.zoo.d", "code.zoo.inner.c", "code.zoo.lazy"
+    }  # fmt: skip
+    assert [k for k in found if k.startswith("library.")] == ["library.numpy"]
+
+
+def test_nothing_is_imported(tree: Path) -> None:
+    modules(tree)
+    assert not [m for m in sys.modules if m.startswith("zoo")]
+
+
+def test_only_meaning_counts(tree: Path) -> None:
+    before = modules(tree)
+    (tree / "b.py").write_text('"""A docstring."""\n\nimport numpy  # a comment\n')
+    assert modules(tree) == before
+    (tree / "b.py").write_text("import numpy\n\nx = 2\n")
+    after = modules(tree)
+    assert [k for k in after if after[k] != before.get(k)] == ["code.zoo.b"]
+
+
+def test_cache_sees_an_edit_that_keeps_size_and_time(tree: Path, tmp_path: Path) -> None:
+    import os
+
+    cache = tmp_path / "code.json"
+    first = Code(cache, tmp_path / "project").parts(["zoo.lazy"], ["zoo"])
+    stat = (tree / "lazy.py").stat()
+    (tree / "lazy.py").write_text("def late():\n    return 2\n")
+    os.utime(tree / "lazy.py", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert Code(cache, tmp_path / "project").parts(["zoo.lazy"], ["zoo"]) != first
+
+
+def test_a_damaged_cache_is_made_anew(tree: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "code.json"
+    cache.write_text("{")
+    assert Code(cache, tmp_path / "project").parts(["zoo.lazy"], ["zoo"]) == Code(None, tmp_path / "project").parts(
+        ["zoo.lazy"], ["zoo"]
+    )
