@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from mlops_core.metrics import METRICS as METRICS
     from mlops_core.metrics import score as score
     from mlops_core.serving import create_app as create_app
+    from mlops_core.serving.host import say as say
+    from mlops_core.serving.host import wanted as wanted
+    from mlops_core.serving.process import HostProcess as HostProcess
+    from mlops_core.serving.state import hold as hold
     from mlops_core.serving.state import is_held as is_held
     from mlops_core.serving.state import read_state as read_state
     from mlops_core.serving.state import write_state as write_state
@@ -46,7 +50,9 @@ _HOME = {
     "mlops_core.hookspecs": ("hookimpl",),
     "mlops_core.metrics": ("METRICS", "score"),
     "mlops_core.serving": ("create_app",),
-    "mlops_core.serving.state": ("is_held", "read_state", "write_state"),
+    "mlops_core.serving.host": ("say", "wanted"),
+    "mlops_core.serving.process": ("HostProcess",),
+    "mlops_core.serving.state": ("hold", "is_held", "read_state", "write_state"),
     "mlops_core.trials": ("NoMetric", "Trials", "better", "judged"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

@@ -12,3 +12,10 @@ def mlops_tuner() -> Mapping[str, type]:
     from mlops_ray.tuner import RayTuner
 
     return {"ray": RayTuner}
+
+
+@hookimpl
+def mlops_deployer() -> Mapping[str, type]:
+    from mlops_ray.deployer import RayServeDeployer
+
+    return {"ray_serve": RayServeDeployer}

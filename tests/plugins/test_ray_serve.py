@@ -1,0 +1,251 @@
+"""Deployer `ray_serve`: a real Ray Serve behind HAProxy, changed and killed under load. One endpoint, in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from mlops_ray.deployer import RayServeDeployer
+from mlops_ray.runtime import alive, ray_running
+
+from mlops_core.contracts import Endpoint, Serving
+from mlops_core.errors import ServingError
+from mlops_core.options import check_options
+from mlops_core.testing import check_deployer
+from mlops_core.windows import collect
+
+ROW = {"income": 1000.0}
+Servings = Callable[..., Serving]
+
+
+@pytest.fixture(scope="module")
+def deployer() -> RayServeDeployer:
+    return RayServeDeployer(replicas=2, cpus=0.1, startup_timeout=180)
+
+
+@pytest.fixture(scope="module")
+def serving(module_serving: Servings) -> Servings:
+    return module_serving
+
+
+@pytest.fixture(scope="module")
+def endpoint(deployer: RayServeDeployer, serving: Servings) -> Iterator[Endpoint]:
+    began = time.monotonic()
+    started = deployer.apply(serving({1: 100}))
+    print(f"\nray_serve with {deployer.replicas} replicas answered after {time.monotonic() - began:.1f} s")
+    yield started
+    deployer.stop("credit", serving().state)
+
+
+def ask(endpoint: Endpoint) -> httpx.Response:
+    return httpx.post(f"{endpoint.url}/predict", json=ROW, timeout=30, trust_env=False)
+
+
+@contextmanager
+def load(endpoint: Endpoint, callers: int = 4) -> Iterator[list[tuple[float, int | str, Any]]]:
+    """Callers without pause, over kept connections; (when, version or what went wrong, id) for each request."""
+    answers: list[tuple[float, int | str, Any]] = []
+    done = threading.Event()
+
+    def call() -> None:
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            while not done.is_set():
+                try:
+                    reply = client.post(f"{endpoint.url}/predict", json=ROW)
+                    body = reply.json() if reply.status_code == 200 else {}
+                    said = (body.get("version", f"{reply.status_code} {reply.text[:200]}"), body.get("id"))
+                except httpx.HTTPError as error:
+                    said = (repr(error), None)
+                answers.append((time.monotonic(), *said))
+
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(0.5)
+        yield answers
+        time.sleep(0.5)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def wrong(answers: list[tuple[float, int | str, Any]]) -> list[int | str]:
+    return [said for _, said, _ in answers if not isinstance(said, int)]
+
+
+def tree(endpoint: Endpoint) -> list[psutil.Process]:
+    host = psutil.Process(endpoint.pid)
+    return [host, *host.children(recursive=True)]
+
+
+def connections(process: psutil.Process) -> list[Any]:
+    with suppress(psutil.NoSuchProcess):
+        return process.net_connections()
+    return []
+
+
+def replicas(endpoint: Endpoint) -> list[int]:
+    return sorted(p.pid for p in tree(endpoint) if "ServeReplica" in title(p))
+
+
+def title(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return "".join(process.cmdline())
+    return ""
+
+
+def test_it_answers_and_listens_on_loopback_only(endpoint, deployer, serving):
+    answer = ask(endpoint)
+    assert answer.status_code == 200
+    assert answer.json()["version"] == 1
+    assert httpx.get(f"{endpoint.url}/v2/models/credit/ready", trust_env=False).status_code == 200
+    assert httpx.post(f"{endpoint.url}/predict", json={"income": "much"}, trust_env=False).status_code == 422
+
+    listening = {c.laddr for p in tree(endpoint) for c in connections(p) if c.status == "LISTEN"}
+    assert {str(a.ip).removeprefix("::ffff:") for a in listening} == {"127.0.0.1"}
+    assert int(endpoint.url.rpartition(":")[2]) in {a.port for a in listening}
+    assert any("haproxy" in title(p) for p in tree(endpoint))
+    assert len(replicas(endpoint)) == 2
+
+    found, what = deployer.actual("credit", serving().state)
+    assert (found, what) == (endpoint, serving({1: 100}))
+    assert deployer.actual("another", serving().state) is None
+    assert deployer.stop("another", serving().state) is False
+
+
+def test_applying_what_runs_changes_nothing(endpoint, deployer, serving):
+    before, began = replicas(endpoint), time.monotonic()
+    assert deployer.apply(serving({1: 100})) == endpoint
+    assert time.monotonic() - began < 2
+    assert replicas(endpoint) == before
+
+
+def test_a_version_is_switched_in_place_without_a_failed_request(endpoint, deployer, serving):
+    before = replicas(endpoint)
+    with load(endpoint) as answers:
+        for version in (2, 1, 2):
+            began = time.monotonic()
+            changed = deployer.apply(serving({version: 100}))
+            at = time.monotonic()
+            print(f"switched to version {version} in {at - began:.2f} s")
+            time.sleep(0.5)
+            assert {said for when, said, _ in answers if when > at + 0.2} == {version}
+            assert changed.versions == (version,)
+    assert wrong(answers) == []
+    assert {said for _, said, _ in answers} == {1, 2}
+    assert replicas(endpoint) == before
+    print(f"{len(answers)} requests over three switches, none failed")
+
+
+def test_weights_are_kept_by_all_replicas(endpoint, deployer, serving):
+    deployer.apply(serving({1: 50, 2: 50}))
+    with load(endpoint) as answers:
+        pass
+    assert wrong(answers) == []
+    share = sum(said == 2 for _, said, _ in answers) / len(answers)
+    assert 0.3 < share < 0.7
+    deployer.apply(serving({2: 100}))
+
+
+def test_a_bundle_that_was_altered_is_refused_and_what_runs_goes_on(endpoint, deployer, serving):
+    model = serving({3: 100}).routes[0].bundle / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"\0")
+    route = dataclasses.replace(serving({2: 100}).routes[0], version=3, bundle=model.parent)
+    with load(endpoint) as answers, pytest.raises(ServingError, match=r"the endpoint goes on as it was"):
+        deployer.apply(dataclasses.replace(serving({2: 100}), routes=(route,)))
+    assert {said for _, said, _ in answers} == {2}
+    assert deployer.apply(serving({2: 100})) == dataclasses.replace(endpoint, versions=(2,))
+
+
+def test_another_ray_on_the_machine_is_no_trouble(endpoint):
+    with ray_running("local", ServingError):
+        import ray
+
+        assert ray.cluster_resources()["CPU"] >= 1
+        assert ask(endpoint).status_code == 200
+    assert ask(endpoint).status_code == 200
+
+
+def test_a_killed_replica_is_replaced_while_the_other_answers(endpoint):
+    before = replicas(endpoint)
+    with load(endpoint) as answers:
+        os.kill(before[0], signal.SIGKILL)
+        killed = time.monotonic()
+        while len(now := replicas(endpoint)) < 2 or before[0] in now:
+            assert time.monotonic() - killed < 60
+            time.sleep(0.1)
+    print(f"replica replaced in {time.monotonic() - killed:.1f} s, {len(wrong(answers))} of {len(answers)} failed")
+    assert len(wrong(answers)) <= 1  # the one request that HAProxy had already begun to answer
+    assert before[1] in now
+
+
+def test_a_killed_endpoint_comes_back_on_its_port_with_what_was_desired(endpoint, deployer, serving):
+    left = [p.pid for p in tree(endpoint) if "/haproxy" in title(p) or "/raylet" in title(p)]
+    os.kill(endpoint.pid, signal.SIGKILL)
+    while alive(endpoint.pid):
+        time.sleep(0.05)
+    assert deployer.actual("credit", serving().state) is None
+    again = deployer.apply(serving({2: 100}))
+    assert again.url == endpoint.url
+    assert again.pid != endpoint.pid
+    assert ask(again).json()["version"] == 2
+    assert not any(alive(pid) for pid in left)
+
+
+def test_stopping_answers_what_is_under_way_writes_the_log_and_leaves_nothing(endpoint, deployer, serving):
+    state = serving().state
+    running, _ = deployer.actual("credit", state)
+    with load(running) as answers:
+        pass
+    processes = tree(running)
+    folder = Path(json.loads((state / "host.json").read_text())["folder"])
+    began = time.monotonic()
+    assert deployer.stop("credit", state) is True
+    print(f"stopped in {time.monotonic() - began:.1f} s")
+    assert deployer.stop("credit", state) is False
+    assert deployer.actual("credit", state) is None
+    assert not folder.exists()
+    psutil.wait_procs(processes, timeout=20)
+    assert [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    with pytest.raises(httpx.ConnectError):
+        ask(running)
+    window = collect(serving().log, state / "window.parquet", endpoint="credit", version=2)
+    lines = [line for file in serving().log.glob("*.jsonl") for line in file.read_text().splitlines()]
+    logged = {json.loads(line)["id"] for line in lines}
+    assert {id for _, said, id in answers if isinstance(said, int)} <= logged
+    assert window is not None
+    assert window.rows > len(answers)
+
+
+def test_what_cannot_be_is_told_before_anything_starts(tmp_path, serving):
+    desired = dataclasses.replace(serving({1: 100}), state=tmp_path / "serve")
+    with pytest.raises(ServingError, match=r"400 replicas of 1 cpus want 400, and this machine has \d+"):
+        RayServeDeployer(replicas=400, cpus=1).apply(desired)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServingError, match=rf"port {port} on 127\.0\.0\.1 is taken by process {os.getpid()}"):
+            RayServeDeployer(port=port, cpus=0.1).apply(desired)
+    gone = dataclasses.replace(desired, routes=(dataclasses.replace(desired.routes[0], bundle=tmp_path / "nothing"),))
+    with pytest.raises(ServingError, match="nothing"):
+        RayServeDeployer(cpus=0.1).apply(gone)
+    assert RayServeDeployer().actual("credit", tmp_path / "serve") is None
+    assert "not loopback" in str(check_options(RayServeDeployer, {"host": "0.0.0.0"})[0])
+    assert [p.key for p in check_options(RayServeDeployer, {"replicas": 0})] == ["replicas"]
+
+
+def test_it_keeps_the_promises_of_a_deployer(tmp_path):
+    check_deployer(RayServeDeployer(replicas=1, cpus=0.1, startup_timeout=180), tmp_path)
