@@ -7,7 +7,6 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +44,12 @@ def bind(host: str, port: int, state: Path) -> socket.socket:
 def owner(port: int) -> str:
     """The process that listens on a port, in words, where this system tells."""
     inodes = _inodes(port)
-    for folder in Path("/proc").glob("[0-9]*/fd"):
-        with contextlib.suppress(OSError):
-            if inodes & set(_links(folder)):
-                name = (folder.parent / "comm").read_text().strip()
-                return f"process {folder.parent.name} ({name})"
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # what is not ours to look at, or has just gone
+            if os.readlink(link) in inodes:
+                process = link.parent.parent
+                return f"process {process.name} ({(process / 'comm').read_text().strip()})"
     return "another process"
-
-
-def _links(folder: Path) -> Iterator[str]:
-    for file in folder.iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile
-            yield os.readlink(file)
 
 
 def _inodes(port: int) -> set[str]:

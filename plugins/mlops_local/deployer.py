@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
+from mlops_core import HostProcess
 from mlops_core.contracts import Endpoint, Serving, plain, restore
 from mlops_core.errors import ServingError
-from mlops_local.process import Process
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class HttpDeployer:
 
     def apply(self, desired: Serving) -> Endpoint:
         """See `mlops_core.stages.Deployer`."""
-        process = Process(desired.state, self.startup_timeout)
+        process = HostProcess(desired.state, self.startup_timeout)
         limits = {"max_rows": self.max_rows, "max_bytes": self.max_bytes}
         with process.alone():
             process.make(plain(desired), limits, self.host, self.port)
@@ -53,7 +53,7 @@ class HttpDeployer:
 
     def actual(self, name: str, state: Path) -> tuple[Endpoint, Serving] | None:
         """See `mlops_core.stages.Deployer`."""
-        process = Process(state, self.startup_timeout)
+        process = HostProcess(state, self.startup_timeout)
         running, actual = process.running(), process.read("actual.json")
         if running is None or actual is None or actual["serving"]["name"] != name:
             return None
@@ -64,7 +64,7 @@ class HttpDeployer:
         """See `mlops_core.stages.Deployer`."""
         if self.actual(name, state) is None:
             return False
-        process = Process(state, self.startup_timeout)
+        process = HostProcess(state, self.startup_timeout)
         with process.alone():
             return process.stop()
 

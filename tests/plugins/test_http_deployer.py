@@ -151,8 +151,8 @@ def test_a_recycled_process_id_is_not_killed(deployer: HttpDeployer, tiny_servin
 def test_a_hanging_host_is_replaced(
     deployer: HttpDeployer, tiny_serving: Servings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlops_local.process.ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr("mlops_local.process.STOP_SECONDS", 1.0)
+    monkeypatch.setattr("mlops_core.serving.process.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("mlops_core.serving.process.STOP_SECONDS", 1.0)
     serving = tiny_serving()
     endpoint = deployer.apply(serving)
     os.kill(endpoint.pid, signal.SIGSTOP)
@@ -192,7 +192,7 @@ def test_a_first_start_that_fails_leaves_nothing_running(deployer: HttpDeployer,
 def test_a_host_that_dies_at_once_is_told_with_its_log(
     deployer: HttpDeployer, tiny_serving: Servings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlops_local.process.sys.executable", "/no/such/python")
+    monkeypatch.setattr("mlops_core.serving.process.sys.executable", "/no/such/python")
     with pytest.raises(
         ServingError, match=r"(?s)the endpoint's process ended while starting\n.*no/such/python: not found"
     ):
