@@ -25,7 +25,7 @@ nox.options.reuse_existing_virtualenvs = True
 HERE = Path(__file__).parent
 TORCH = "torch==2.13.0"
 LINT = ["ruff", "mypy", "import-linter", "types-PyYAML"]
-TEST = ["pytest", "pytest-timeout", "hypothesis", "httpx", "moto[server]", "hatchling", "lightning", "psutil"]
+TEST = ["pytest", "pytest-timeout", "hypothesis", "schemathesis", "httpx", "moto[server]", "hatchling", "lightning", "psutil"]
 EXTRAS = "default,postgres,adbc,s3"
 DEMO = HERE / "credit-demo"
 
