@@ -29,6 +29,7 @@ class Defaults:
     def __init__(self, presets: Presets, overridden: dict[str, str | None]) -> None:
         self.presets, self.overridden = presets, overridden
         self.chosen: dict[str, Chosen] = {}
+        self.entries: dict[str, Spot] = {}
         self._seen: set[str] = set()
         self._visit(presets.primary, "")
         for group, option in overridden.items():
@@ -43,7 +44,10 @@ class Defaults:
             document.fault(document.at(node), "expected a list, one '- GROUP: OPTION' a line", "defaults")
             document.node.value = [(k, v) for k, v in document.node.value if k.value != "defaults"]
             return
-        node.value = [item for item in node.value if self._entry(document, group, item)]
+        own = [item for item in node.value if item.value == "_self_"]
+        for item in own[1:]:
+            document.fault(document.at(item), "_self_ is there twice", "defaults")
+        node.value = [item for item in node.value if item not in own[1:] and self._entry(document, group, item)]
 
     def _entry(self, document: Document, group: str, item: Any) -> bool:
         """Whether the entry can stay, mended or not."""
@@ -82,6 +86,12 @@ class Defaults:
             full = near
             if not near:
                 return False
+        if key.value in self.entries:
+            first = self.entries[key.value]
+            document.fault(document.at(key), f"{key.value!r} is chosen twice, first at {first}", "defaults")
+            return False
+        if "override" not in words:
+            self.entries[key.value] = document.at(key)
         if value.id == "sequence":
             value.value = [v for v in value.value if self._option(document, full, v, words)]
             return True
@@ -95,6 +105,10 @@ class Defaults:
             self._follow(f"{group}/{self.overridden[group]}")
             value.value, value.tag, value.style = "null", "tag:yaml.org,2002:null", None
             return True
+        lost = [k for k in re.findall(r"\$\{(.+?)\}", name) if k not in self.presets.groups]
+        if lost:
+            document.fault(spot, f"the interpolation '${{{lost[0]}}}' leads nowhere", f"defaults.{group}")
+            return False
         if value.tag == "tag:yaml.org,2002:null" or "${" in name:
             self.chosen[group] = Chosen(group=group, option="", spot=spot)
             return True

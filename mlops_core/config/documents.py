@@ -1,22 +1,18 @@
-"""YAML files with the place of every key and value, and every fault of a file at once.
-
-A faulty file is mended in memory, line by line, so that what stands beside the fault is checked as well;
-each mend is a fault that is told. A mended file never becomes a declaration.
-"""
+"""YAML files with the place of every key and value, and every fault of a file at once."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mlops_core.config.mending import mend
 from mlops_core.contracts import record
 from mlops_core.errors import Problem
 
 Path_ = tuple[str, ...]
-MENDS = 25
-_LOOSE = re.compile(r"([:\[,{]\s*)(\$\{[^{}]*\})(?=\s*[,}\]])")
+_PLAIN = "tag:yaml.org,2002:"
+_TAGS = {_PLAIN + kind for kind in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value")}
 
 
 @record
@@ -105,72 +101,44 @@ class Document:
             self.lost = True
             return
         self.lines = text.splitlines()
-        self.node = self._compose(list(self.lines))
+        found = mend(self.lines)
+        self.node, self.lost = found.node, found.lost
+        for line, column, message in found.faults:
+            self.fault(self.spot(line, column) if line >= 0 else Spot(words=self.label), message)
         if self.node is not None and _kind(self.node) != "mapping":
             self.fault(self.at(self.node), "expected keys with values (KEY: VALUE)")
             self.node, self.lost = None, True
-        if self.node is not None:
-            self._unique(self.node, ())
-            self._mark(self.node, ())
-
-    def _compose(self, lines: list[str]) -> Any:
-        import yaml
-
-        told: set[int] = set()
-        for _ in range(MENDS):
-            try:
-                return yaml.compose("\n".join(lines) + "\n", yaml.SafeLoader)
-            except yaml.MarkedYAMLError as error:
-                line = self._tell(error, lines, told)
-                if line is None:
-                    break
-            except yaml.YAMLError as error:
-                self.fault(Spot(words=self.label), f"is no YAML: {str(error).splitlines()[0]}")
-                break
-        self.lost = True
-        return None
-
-    def _tell(self, error: Any, lines: list[str], told: set[int]) -> int | None:
-        """Notes the fault and takes its line out of the way; None where that does not help."""
-        context, where = error.context_mark, error.problem_mark or error.context_mark
-        opened = context if "flow" in str(error.context) or "quoted" in str(error.context) else None
-        mark = opened or where
-        line: int = min(mark.line, len(lines) - 1)
-        if "\t" in lines[line][: len(lines[line]) - len(lines[line].lstrip())]:
-            message = "a tab indents this line; YAML indents with blanks"
-            lines[line] = _untabbed(lines, line)
-        elif line not in told and _LOOSE.search(lines[line]):
-            message = "inside brackets an interpolation needs quotes"
-            lines[line] = _LOOSE.sub(r'\1"\2"', lines[line])
-        elif line in told or not lines[line].strip():
-            return None
-        else:
-            message, lines[line] = _words(error), ""
-        told.add(line)
-        self.lost = self.lost or not lines[line]
-        self.fault(self.spot(line, mark.column), message)
-        return line
+        self._clean(self.node, ())
+        self._mark(self.node, ())
 
     def fault(self, spot: Spot, message: str, key: str = "", suggestion: str = "") -> None:
         self.mended = True
         self.faults.append(spot.problem(key, message, suggestion))
 
-    def _unique(self, node: Any, path: Path_) -> None:
+    def _clean(self, node: Any, path: Path_) -> None:
+        """Takes away keys that are there twice or are no words, and tags, which would make objects of values."""
+        if node is not None and node.tag not in _TAGS:
+            self.fault(self.at(node), f"the tag {node.tag} means nothing here, only plain values do", ".".join(path))
+            node.tag = {"mapping": _PLAIN + "map", "sequence": _PLAIN + "seq"}.get(node.id, _PLAIN + "str")
         if _kind(node) == "sequence":
             for i, item in enumerate(node.value):
-                self._unique(item, (*path, str(i)))
-        if _kind(node) != "mapping":
-            return
+                self._clean(item, (*path, str(i)))
+        elif _kind(node) == "mapping":
+            node.value = list(self._keys(node, path))
+
+    def _keys(self, node: Any, path: Path_) -> Iterator[tuple[Any, Any]]:
         first: dict[str, Any] = {}
         for key, value in node.value:
-            name = str(key.value)
-            if name in first:
-                line = first[name].start_mark.line + 1
-                self.fault(self.at(key), f"this key is there twice, first on line {line}", ".".join((*path, name)))
+            if _kind(key) != "scalar" or key.tag == _PLAIN + "null":
+                self.fault(self.at(key), "expected a word as key", ".".join(path))
+            elif key.value in first and key.tag != _PLAIN + "merge":
+                line = first[key.value].start_mark.line + 1
+                message = f"this key is there twice, first on line {line}"
+                self.fault(self.at(key), message, ".".join((*path, key.value)))
             else:
-                first[name] = key
-                self._unique(value, (*path, name))
-        node.value = [(k, v) for k, v in node.value if first[str(k.value)] is k]
+                first[key.value] = key
+                self._clean(value, (*path, key.value))
+                yield key, value
 
     def _mark(self, node: Any, path: Path_) -> None:
         if _kind(node) == "mapping":
@@ -207,29 +175,3 @@ def _kind(node: Any) -> str:
 
 def _empty(node: Any) -> bool:
     return bool(node.start_mark.index == node.end_mark.index)
-
-
-def _untabbed(lines: list[str], line: int) -> str:
-    """The line indented as the one above asks: two deeper where that opens a block, else alike."""
-    above = next((text for text in reversed(lines[:line]) if text.strip()), "")
-    indent = len(above) - len(above.lstrip()) + 2 * above.rstrip().endswith(":")
-    return " " * indent + lines[line].strip()
-
-
-def _words(error: Any) -> str:
-    """PyYAML's finding in words that say what to do."""
-    problem, context = str(error.problem), str(error.context or "")
-    if "mapping values are not allowed" in problem:
-        return "a key cannot stand here: check the indentation, and quote a value that holds ': '"
-    if "flow sequence" in context or "flow mapping" in context:
-        return f"this bracket is not closed: {problem}"
-    if "quoted scalar" in context:
-        return "this quote is not closed"
-    if "block mapping" in context or "block collection" in context or "document start" in problem:
-        return "the indentation fits no line above"
-    if "expected the node content" in problem:
-        return "a value is missing here, or needs quotes"
-    if "could not find expected ':'" in problem:
-        return "expected KEY: VALUE"
-    found = re.match(r"found character '(.)' that cannot start any token", problem)
-    return f"a value cannot start with {found[1]!r}; quote it" if found else problem

@@ -105,13 +105,20 @@ def leaves(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
 def at(value: Any, path: Path_) -> Any:
     """The value at `path`. Raises KeyError, IndexError, TypeError or ValueError where nothing is."""
     for part in path:
-        value = value[int(part)] if isinstance(value, list) else value[part]
+        value = value[real(value, part)]
     return value
+
+
+def real(holder: Any, part: str) -> Any:
+    """The key or index that `part` of a path stands for: YAML's keys may be numbers."""
+    if not isinstance(holder, Mapping):
+        return int(part)
+    return part if part in holder else next((k for k in holder if str(k) == part), part)
 
 
 def put(value: Any, path: Path_, new: Any) -> None:
     holder = at(value, path[:-1])
-    holder[int(path[-1]) if isinstance(holder, list) else path[-1]] = new
+    holder[real(holder, path[-1])] = new
 
 
 def find(value: Any, key: str) -> Path_ | None:

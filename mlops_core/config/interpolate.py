@@ -7,7 +7,7 @@ from typing import Any
 
 from mlops_core.config import secrets
 from mlops_core.config.documents import Path_
-from mlops_core.config.draft import Draft, leaves, put
+from mlops_core.config.draft import Draft, at, leaves, put, real
 from mlops_core.errors import did_you_mean, nearest
 
 RESOLVERS = ("oc.env", "oc.decode", "oc.create", "oc.select", "oc.dict.keys", "oc.dict.values", "now")
@@ -34,8 +34,8 @@ def _one(draft: Draft, config: Any, found: dict[str, Any], path: Path_) -> None:
 
     try:
         value: Any = config
-        for part in path:
-            value = value[int(part)] if OmegaConf.is_list(value) else value[part]
+        for i, part in enumerate(path):
+            value = value[real(at(found, path[:i]), part)]
         put(found, path, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
         draft.computed(path)
     except OmegaConfBaseException as error:

@@ -50,9 +50,6 @@ class Reading:
         return build(self.draft.values, self.columns.contract, self.plugins, self.root)
 
     def _compose(self) -> Draft:
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-
         primary = self.presets.primary
         defaults = Defaults(self.presets, self.overrides.groups)
         for document in self.presets.documents:
@@ -62,7 +59,7 @@ class Reading:
         failed = ""
         try:
             values, layers = compose(self.presets, self.overrides.lines(defaults.chosen))
-        except (HydraException, OmegaConfBaseException) as error:
+        except Exception as error:  # whatever Hydra, OmegaConf or PyYAML find, it is the declaration that is wrong
             failed = _words(error)
         draft = Draft(values, primary.top)
         draft.problems += [f for d in self.presets.documents for f in d.faults] + self.overrides.problems
