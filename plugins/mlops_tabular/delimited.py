@@ -59,8 +59,10 @@ class Csv:
 
     def schema(self) -> Mapping[str, str]:
         import polars as pl
+        import pyarrow as pa
 
-        empty = pl.DataFrame(pl.from_arrow(self._schema(self._files()).empty_table()))
+        # Not schema.empty_table(): it makes pyarrow import pandas, a second of CPU.
+        empty = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([], schema=self._schema(self._files()))))
         return {name: str(dtype) for name, dtype in empty.schema.items()}
 
     def fingerprint(self) -> Mapping[str, str]:

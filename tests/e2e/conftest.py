@@ -36,7 +36,6 @@ TRAINER = '''\
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_core import ModelFile, read_split, score, write_json
 from toyplug.helper import centre
 
 
@@ -62,6 +61,8 @@ class Toy:
 
         import numpy as np
 
+        from mlops_core import ModelFile, read_split, score, write_json
+
         module, _, name = self.scale.rpartition(".")
         factor = getattr(importlib.import_module(module), name)()
         columns, target = read_split(dataset, "train")
@@ -82,6 +83,8 @@ class Toy:
         import json
 
         import numpy as np
+
+        from mlops_core import ModelFile
 
         told, model = json.loads((path / "means.json").read_text()), ModelFile.read(path)
         means = np.array(told["means"])
