@@ -112,7 +112,8 @@ class Columns:
 
     def _say(self, problem: Problem) -> None:
         if self.document is None:
-            return self.draft.say(("data", "contract", *problem.key.split(".")), problem.message, problem.suggestion)
+            self.draft.say(("data", "contract", *problem.key.split(".")), problem.message, problem.suggestion)
+            return
         marks = {".".join(path): mark for path, mark in self.document.marks.items()}
         key, about_key = problem.key, bool(re.search(r"unknown key|no such column", problem.message))
         while key and key not in marks:

@@ -61,47 +61,55 @@ class Overrides:
         return groups + [o.line for o in self.found if o.kind == "value"]
 
     def _read(self, text: str, spot: Spot) -> None:
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-        from hydra.errors import HydraException
-
         name, equals, value = text.partition("=")
         if not equals and not name.startswith("~"):
-            return self._refuse(spot, name, f"cannot be read, {_FORM}")
-        if not _KEY.fullmatch(name):
-            return self._refuse(spot, name, f"this is no key, {_FORM}")
-        call = _CALL.fullmatch(text)
-        try:
-            parsed = OverridesParser.create().parse_override(_quoted(call) if call else text)
-        except HydraException:
+            self._refuse(spot, name, f"cannot be read, {_FORM}")
+        elif not _KEY.fullmatch(name):
+            self._refuse(spot, name, f"this is no key, {_FORM}")
+        elif (parsed := _parsed(text)) is None:
             hint = f"quote it: '{name}=\"{value}\"'"
-            return self._refuse(spot, name.lstrip("+~"), f"the value {value!r} cannot be read", hint)
-        key = parsed.key_or_group.replace("@:", "@")
-        if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
-            return self._refuse(spot, key, "Hydra's own settings mean nothing here")
-        if parsed.is_sweep_override():
-            return self._refuse(spot, key, "a sweep means nothing here", _swept(text, key))
-        if not readable(parsed.value()):
-            return self._refuse(spot, key, f"the interpolation {parsed.value()!r} cannot be read, expected ${{KEY}}")
-        if key in self.presets.groups and not isinstance(parsed.value(), dict):
-            return self._group(key, parsed, spot)
-        if parsed.is_delete():
-            return self._keep("delete", key, "", spot)
-        self._keep("value", key, "++" + str(parsed.input_line).lstrip("+"), spot, value=parsed.value())
+            self._refuse(spot, name.lstrip("+~"), f"the value {value!r} cannot be read", hint)
+        else:
+            self._take(parsed.key_or_group, parsed, spot)
 
-    def _group(self, key: str, parsed: Any, spot: Spot) -> None:
-        option = None if parsed.is_delete() else parsed.value()
-        if option is None:
-            return self._keep("group", key, "", spot)
-        name = str(option).removesuffix(".yaml")
-        if name not in self.presets.options(key):
-            return self._refuse(spot, key, *self.presets.unknown(key, name))
-        self._keep("group", key, "", spot, name)
+    def _take(self, key: str, parsed: Any, spot: Spot) -> None:
+        if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
+            self._refuse(spot, key, "Hydra's own settings mean nothing here")
+        elif parsed.is_sweep_override():
+            self._refuse(spot, key, "a sweep means nothing here", _swept(spot.text, key))
+        elif not readable(parsed.value()):
+            self._refuse(spot, key, f"the interpolation {parsed.value()!r} cannot be read, expected ${{KEY}}")
+        elif key in self.presets.groups and not isinstance(parsed.value(), dict):
+            self._group(key, None if parsed.is_delete() else parsed.value(), spot)
+        elif parsed.is_delete():
+            self._keep("delete", key, "", spot)
+        else:
+            self._keep("value", key, "++" + str(parsed.input_line).lstrip("+"), spot, value=parsed.value())
+
+    def _group(self, key: str, option: Any, spot: Spot) -> None:
+        name = None if option is None else str(option).removesuffix(".yaml")
+        if name is not None and name not in self.presets.options(key):
+            self._refuse(spot, key, *self.presets.unknown(key, name))
+        else:
+            self._keep("group", key, "", spot, name)
 
     def _keep(self, kind: str, key: str, line: str, spot: Spot, option: str | None = None, value: Any = None) -> None:
         self.found.append(Override(kind=kind, key=key, line=line, spot=spot, option=option, value=value))
 
     def _refuse(self, spot: Spot, key: str, message: str, suggestion: str = "") -> None:
         self.problems.append(spot.problem(key, message, suggestion))
+
+
+def _parsed(text: str) -> Any:
+    """The override as Hydra reads it; None where it cannot."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    call = _CALL.fullmatch(text)
+    try:
+        return OverridesParser.create().parse_override(_quoted(call) if call else text)
+    except HydraException:
+        return None
 
 
 def _quoted(call: re.Match[str]) -> str:

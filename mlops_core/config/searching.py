@@ -35,14 +35,17 @@ def _dimension(draft: Draft, trainer: Choice | None, cls: Any, key: str, value: 
     at = ("tuner", "space", key)
     known = [PREFIX + o for o in dotted(cls)] if cls else []
     if cls and value is None and not key.startswith(PREFIX):
-        return draft.say(at, "a distribution is cut in two here", 'quote it: "loguniform(1e-4, 1e-1)"', key=True)
+        draft.say(at, "a distribution is cut in two here", 'quote it: "loguniform(1e-4, 1e-1)"', key=True)
+        return
     if trainer and cls and not (key.startswith(PREFIX) and reaches(cls, key.removeprefix(PREFIX).split("."))):
-        return draft.say(at, f"no option of trainer {trainer.plugin!r}", did_you_mean(key, known), key=True)
+        draft.say(at, f"no option of trainer {trainer.plugin!r}", did_you_mean(key, known), key=True)
+        return
     try:
         found = parse(value)
     except ValueError as error:
         message, _, hint = str(error).partition("; ")
-        return draft.say(at, message, hint)
+        draft.say(at, message, hint)
+        return
     if trainer and cls:
         _values(draft, trainer, cls, key, edges(found))
 
@@ -55,7 +58,8 @@ def _values(draft: Draft, trainer: Choice, cls: Any, key: str, values: list[Any]
         for wrong in check_options(cls, tried):
             if wrong.key == name or wrong.key.startswith(f"{name}."):
                 message = f"it reaches a value that {key} cannot have: {wrong.message}"
-                return draft.say(("tuner", "space", key), message, wrong.suggestion)
+                draft.say(("tuner", "space", key), message, wrong.suggestion)
+                return
 
 
 def _with(options: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:

@@ -92,7 +92,8 @@ class Verifier:
         try:
             wrong = self.presets.plugins.problems(kind, Choice(plugin=name, options=options))
         except PluginError as error:
-            return self.draft.say(at, str(error))
+            self.draft.say(at, str(error))
+            return
         self.wrong[str(kind)] = frozenset(p.key.split(".")[0] for p in wrong)
         self._report([self._elsewhere(kind, name, p) for p in wrong], path)
 

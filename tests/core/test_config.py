@@ -322,7 +322,7 @@ def test_a_project_is_found_from_any_folder_inside(project: Path) -> None:
     inner = project / "data" / "deep"
     inner.mkdir()
     assert config.find_root(inner) == config.find_root(project) == project
-    with pytest.raises(UsageError, match="no project here: neither .* nor a folder above it has conf/config.yaml"):
+    with pytest.raises(UsageError, match=r"no project here: neither .* nor a folder above it has conf/config\.yaml"):
         config.find_root(project.parent)
 
 

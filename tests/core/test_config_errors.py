@@ -145,6 +145,40 @@ ONE = {
         DEFAULTS + REST + "trainer: {lr: ${trainer.model.dropout}, model: {dropout: 0.5}}\n",
         "conf/config.yaml:9:10: inside brackets an interpolation needs quotes",
     ),
+    "a tag": (
+        DEFAULTS + REST.replace("credit\n", "!!python/name:os.getpid credit\n"),
+        "conf/config.yaml:6:7: name: the tag tag:yaml.org,2002:python/name:os.getpid means nothing here, "
+        "only plain values do",
+    ),
+    "an alias that holds itself": (
+        DEFAULTS + REST + "observers: &me {guest_hook: *me}\n",
+        "conf/config.yaml: holds more than 200,000 values; aliases (*name) multiply what they stand for",
+    ),
+    "nested without end": (DEFAULTS + REST + f"slices: {'[' * 5000}\n", "conf/config.yaml: is nested too deeply"),
+    "a character of no text": (
+        DEFAULTS + REST + "slices: [a\x00]\n",
+        "conf/config.yaml:9:11: the character U+0000 cannot stand in YAML",
+    ),
+    "a key that is no word": (
+        DEFAULTS + REST + "store: {[a]: 1}\n",
+        "conf/config.yaml:9:9: store: expected a word as key",
+    ),
+    "a group chosen twice": (
+        DEFAULTS.replace("  - _self_", "  - trainer: guest_forest\n  - _self_") + REST,
+        "conf/config.yaml:5:5: defaults: 'trainer' is chosen twice, first at conf/config.yaml:4:5",
+    ),
+    "_self_ twice": (
+        DEFAULTS + "  - _self_\n" + REST,
+        "conf/config.yaml:6:5: defaults: _self_ is there twice",
+    ),
+    "a choice by an interpolation that leads nowhere": (
+        DEFAULTS.replace("guest_net", "${tranier}") + REST + "trainer: {plugin: guest_net}\n",
+        "conf/config.yaml:4:14: defaults.trainer: the interpolation '${tranier}' leads nowhere",
+    ),
+    "a defaults list that is none": (
+        "defaults: base\n" + REST.replace("{path", "{plugin: guest_table, path") + "trainer: {plugin: guest_net}\n",
+        "conf/config.yaml:1:11: defaults: expected a list, one '- GROUP: OPTION' a line",
+    ),
     "not a mapping": ("- a\n- b\n", "conf/config.yaml:1:1: expected keys with values (KEY: VALUE)"),
     "an interpolation that leads nowhere": (
         DEFAULTS + REST + "seed: ${data.splt.seed}\n",

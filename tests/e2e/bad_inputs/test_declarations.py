@@ -71,43 +71,175 @@ def refused(project: Path, capsys: pytest.CaptureFixture[str], *words: str) -> l
 
 # what is replaced in the right declaration, by what, and what is said
 DECLARATIONS: dict[str, tuple[str, str, str]] = {
-    "misspelt top key": ("metric: auroc", "metrik: auroc\nmetric: auroc", "10:1: metrik: unknown key; did you mean 'metric'?"),
-    "misspelt reserved key": ("  target:", "  targets: x\n  target:", "13:3: data.targets: unknown option; did you mean 'target'?"),
-    "misspelt option": ("  path:", "  separatr: ';'\n  path:", "12:3: data.separatr: unknown option; did you mean 'separator'?"),
-    "misspelt nested option": ("tuner:\n", "trainer: {model: {hiden: [8]}}\ntuner:\n", "16:19: trainer.model.hiden: unknown option; did you mean 'hidden'?"),
-    "misspelt preset": ("trainer: lightning", "trainer: lightnig", "4:14: defaults.trainer: unknown trainer 'lightnig'; did you mean 'lightning'?"),
-    "misspelt group": ("- monitor: drift", "- moniter: drift", "7:5: defaults: unknown group 'moniter'; did you mean 'monitor'?"),
+    "misspelt top key": (
+        "metric: auroc",
+        "metrik: auroc\nmetric: auroc",
+        "10:1: metrik: unknown key; did you mean 'metric'?",
+    ),
+    "misspelt reserved key": (
+        "  target:",
+        "  targets: x\n  target:",
+        "13:3: data.targets: unknown option; did you mean 'target'?",
+    ),
+    "misspelt option": (
+        "  path:",
+        "  separatr: ';'\n  path:",
+        "12:3: data.separatr: unknown option; did you mean 'separator'?",
+    ),
+    "misspelt nested option": (
+        "tuner:\n",
+        "trainer: {model: {hiden: [8]}}\ntuner:\n",
+        "16:19: trainer.model.hiden: unknown option; did you mean 'hidden'?",
+    ),
+    "misspelt preset": (
+        "trainer: lightning",
+        "trainer: lightnig",
+        "4:14: defaults.trainer: unknown trainer 'lightnig'; did you mean 'lightning'?",
+    ),
+    "misspelt group": (
+        "- monitor: drift",
+        "- moniter: drift",
+        "7:5: defaults: unknown group 'moniter'; did you mean 'monitor'?",
+    ),
     "misspelt base": ("- base", "- bass", "2:5: defaults: no file bass.yaml is there; did you mean 'base'?"),
-    "wrong type": ("tuner:\n", "trainer: {epochs: many}\ntuner:\n", '16:19: trainer.epochs: expected whole number, at least 1, got "many"'),
-    "a number in quotes": ("tuner:\n", 'trainer: {lr: "0.1"}\ntuner:\n', '16:15: trainer.lr: expected number, more than 0, got "0.1"'),
-    "out of range": ("tuner:\n", "deployer: {port: 70000}\ntuner:\n", "16:18: deployer.port: expected whole number, at least 0, at most 65535, got 70000"),
-    "a boolean for a number": ("metric:", "seed: true\nmetric:", "10:7: seed: expected whole number, at least 0, got true"),
+    "wrong type": (
+        "tuner:\n",
+        "trainer: {epochs: many}\ntuner:\n",
+        '16:19: trainer.epochs: expected whole number, at least 1, got "many"',
+    ),
+    "a number in quotes": (
+        "tuner:\n",
+        'trainer: {lr: "0.1"}\ntuner:\n',
+        '16:15: trainer.lr: expected number, more than 0, got "0.1"',
+    ),
+    "out of range": (
+        "tuner:\n",
+        "deployer: {port: 70000}\ntuner:\n",
+        "16:18: deployer.port: expected whole number, at least 0, at most 65535, got 70000",
+    ),
+    "a boolean for a number": (
+        "metric:",
+        "seed: true\nmetric:",
+        "10:7: seed: expected whole number, at least 0, got true",
+    ),
     "missing target": ("  target: status\n", "", "11:1: data.target: missing mandatory value, expected text"),
     "missing path": ("  path: data/credit.csv\n", "", "11:1: data.path: missing mandatory value, expected path"),
-    "target still to be given": ("target: status", "target: ???", "13:11: data.target: missing mandatory value, expected text"),
+    "target still to be given": (
+        "target: status",
+        "target: ???",
+        "13:11: data.target: missing mandatory value, expected text",
+    ),
     "tab": ("  target:", "\ttarget:", "13:1: a tab indents this line; YAML indents with blanks"),
-    "indentation": ("  task:", "    task:", "14:9: a key cannot stand here: check the indentation, and quote a value that holds ': '"),
-    "duplicate key": ("  task:", "  target: sex\n  task:", "14:3: data.target: this key is there twice, first on line 13"),
-    "unclosed bracket": ("metric:", "slices: [sex\nmetric:", "10:9: this bracket is not closed: expected ',' or ']', but got ':'"),
-    "unresolved interpolation": ("metric:", "seed: ${data.splt.seed}\nmetric:", "10:7: seed: the interpolation '${data.splt.seed}' leads nowhere; did you mean '${data.split.seed}'?"),
-    "circular interpolation": ("metric:", "seed: ${seed}\nmetric:", "10:7: seed: the interpolation goes round in a circle"),
-    "unset variable": ("metric:", "store: {ledger: '${oc.env:MLOPS_TEST_UNSET}'}\nmetric:", "10:17: store.ledger: the environment variable MLOPS_TEST_UNSET is not set; set it, or give a default: ${oc.env:MLOPS_TEST_UNSET,DEFAULT}"),
-    "space key of no option": ("trainer.lr:", "trainer.model.dropot:", "18:5: tuner.space.trainer.model.dropot: no option of trainer 'lightning'; did you mean 'trainer.model.dropout'?"),
-    "space beyond the option": ("loguniform(1e-4, 1e-1)", "uniform(-1, 1)", "18:17: tuner.space.trainer.lr: it reaches a value that trainer.lr cannot have: expected number, more than 0, got -1"),
-    "space of an unknown kind": ("loguniform", "lognormal", "18:17: tuner.space.trainer.lr: unknown distribution 'lognormal'; did you mean 'loguniform'?"),
-    "unknown metric": ("metric: auroc", "metric: auc_roc", "10:9: metric: unknown metric 'auc_roc'; did you mean 'auroc'?"),
-    "metric of another task": ("metric: auroc", "metric: rmse", "10:9: metric: metric 'rmse' means nothing for task 'binary'; expected one of: auroc, auprc, accuracy, balanced_accuracy, f1, log_loss, brier"),
-    "gate on a score nobody reports": ("metric:", "gate: [{metric: auroch, at_least: 0.5}]\nmetric:", "10:17: gate.0.metric: unknown metric 'auroch'; did you mean 'auroc'?"),
-    "gate without a bound": ("metric:", "gate: [{metric: auroc}]\nmetric:", "10:8: gate.0: a rule needs a bound; add at_least or at_most"),
-    "gate rule twice": ("metric:", "gate: [{metric: f1, at_least: 0.5}, {metric: f1, at_least: 0.6}]\nmetric:", "10:37: gate.1: the same rule is there twice, first as gate.0"),
-    "slice of no column": ("metric:", "slices: [gender]\nmetric:", "10:10: slices.0: the data has no column 'gender'; expected one of: age, sex, status"),
-    "target that is no column": ("target: status", "target: stauts", "13:11: data.target: the data has no column 'stauts'; did you mean 'status'?"),
-    "contract that is not there": ("credit.yaml", "credits.yaml", "15:13: data.contract: there is no file 'contracts/credits.yaml'; did you mean 'contracts/credit.yaml'?"),
-    "a strategy of a later version": ("metric:", "rollout: {strategy: canary}\nmetric:", "10:21: rollout.strategy: strategy 'canary' is not part of this version of mlops_core; expected 'all_at_once'"),
-    "a key of a later version": ("metric:", "retrain: {on: [drift]}\nmetric:", "10:1: retrain: is not part of this version of mlops_core; take it out"),
-    "a name with blanks": ("name: credit", "name: My model", "9:7: name: expected lower-case letters, digits, '-' and '_', got 'My model'"),
-    "trust in everything": ("metric:", "trust: [all]\nmetric:", "10:9: trust.0: unknown value 'all'; expected one of: pickle"),
-}  # fmt: skip
+    "indentation": (
+        "  task:",
+        "    task:",
+        "14:9: a key cannot stand here: check the indentation, and quote a value that holds ': '",
+    ),
+    "duplicate key": (
+        "  task:",
+        "  target: sex\n  task:",
+        "14:3: data.target: this key is there twice, first on line 13",
+    ),
+    "unclosed bracket": (
+        "metric:",
+        "slices: [sex\nmetric:",
+        "10:9: this bracket is not closed: expected ',' or ']', but got ':'",
+    ),
+    "unresolved interpolation": (
+        "metric:",
+        "seed: ${data.splt.seed}\nmetric:",
+        "10:7: seed: the interpolation '${data.splt.seed}' leads nowhere; did you mean '${data.split.seed}'?",
+    ),
+    "circular interpolation": (
+        "metric:",
+        "seed: ${seed}\nmetric:",
+        "10:7: seed: the interpolation goes round in a circle",
+    ),
+    "unset variable": (
+        "metric:",
+        "store: {ledger: '${oc.env:MLOPS_TEST_UNSET}'}\nmetric:",
+        "10:17: store.ledger: the environment variable MLOPS_TEST_UNSET is not set; "
+        "set it, or give a default: ${oc.env:MLOPS_TEST_UNSET,DEFAULT}",
+    ),
+    "space key of no option": (
+        "trainer.lr:",
+        "trainer.model.dropot:",
+        "18:5: tuner.space.trainer.model.dropot: no option of trainer 'lightning'; "
+        "did you mean 'trainer.model.dropout'?",
+    ),
+    "space beyond the option": (
+        "loguniform(1e-4, 1e-1)",
+        "uniform(-1, 1)",
+        "18:17: tuner.space.trainer.lr: it reaches a value that trainer.lr cannot have: "
+        "expected number, more than 0, got -1",
+    ),
+    "space of an unknown kind": (
+        "loguniform",
+        "lognormal",
+        "18:17: tuner.space.trainer.lr: unknown distribution 'lognormal'; did you mean 'loguniform'?",
+    ),
+    "unknown metric": (
+        "metric: auroc",
+        "metric: auc_roc",
+        "10:9: metric: unknown metric 'auc_roc'; did you mean 'auroc'?",
+    ),
+    "metric of another task": (
+        "metric: auroc",
+        "metric: rmse",
+        "10:9: metric: metric 'rmse' means nothing for task 'binary'; "
+        "expected one of: auroc, auprc, accuracy, balanced_accuracy, f1, log_loss, brier",
+    ),
+    "gate on a score nobody reports": (
+        "metric:",
+        "gate: [{metric: auroch, at_least: 0.5}]\nmetric:",
+        "10:17: gate.0.metric: unknown metric 'auroch'; did you mean 'auroc'?",
+    ),
+    "gate without a bound": (
+        "metric:",
+        "gate: [{metric: auroc}]\nmetric:",
+        "10:8: gate.0: a rule needs a bound; add at_least or at_most",
+    ),
+    "gate rule twice": (
+        "metric:",
+        "gate: [{metric: f1, at_least: 0.5}, {metric: f1, at_least: 0.6}]\nmetric:",
+        "10:37: gate.1: the same rule is there twice, first as gate.0",
+    ),
+    "slice of no column": (
+        "metric:",
+        "slices: [gender]\nmetric:",
+        "10:10: slices.0: the data has no column 'gender'; expected one of: age, sex, status",
+    ),
+    "target that is no column": (
+        "target: status",
+        "target: stauts",
+        "13:11: data.target: the data has no column 'stauts'; did you mean 'status'?",
+    ),
+    "contract that is not there": (
+        "credit.yaml",
+        "credits.yaml",
+        "15:13: data.contract: there is no file 'contracts/credits.yaml'; did you mean 'contracts/credit.yaml'?",
+    ),
+    "a strategy of a later version": (
+        "metric:",
+        "rollout: {strategy: canary}\nmetric:",
+        "10:21: rollout.strategy: strategy 'canary' is not part of this version of mlops_core; expected 'all_at_once'",
+    ),
+    "a key of a later version": (
+        "metric:",
+        "retrain: {on: [drift]}\nmetric:",
+        "10:1: retrain: is not part of this version of mlops_core; take it out",
+    ),
+    "a name with blanks": (
+        "name: credit",
+        "name: My model",
+        "9:7: name: expected lower-case letters, digits, '-' and '_', got 'My model'",
+    ),
+    "trust in everything": (
+        "metric:",
+        "trust: [all]\nmetric:",
+        "10:9: trust.0: unknown value 'all'; expected one of: pickle",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", DECLARATIONS)
