@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from mlops_core.contracts import Kind
-from mlops_core.errors import UsageError, did_you_mean
+from mlops_core.errors import UsageError
 
 TEMPLATES = Path(__file__).parent / "template"
 KINDS: tuple[Kind, ...] = tuple(k for k in get_args(Kind) if (TEMPLATES / f"{k}.py.txt").exists())
@@ -22,7 +22,7 @@ def new(name: str, kind: str, out: Path) -> tuple[Path, ...]:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UsageError(f"plugin name {name!r} must be lower-case letters, digits and underscores, as typed in YAML")
     if kind not in KINDS:
-        raise UsageError(f"unknown kind {kind!r}; {did_you_mean(kind, KINDS)}")
+        raise UsageError(f"plugins of kind {kind!r} cannot be started from a template; there are: {', '.join(KINDS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists already; give another folder with --out")
     package = f"mlops_{name}"
