@@ -21,12 +21,16 @@ class NoMetric(TrainingError):
 
 
 class Trials:
-    """The finished trials of a search; iterating gives them in the order in which they finished."""
+    """The finished trials of a search; iterating gives them in the order in which they finished.
+
+    A search in which all failed begins anew: whatever made them fail may have been mended since.
+    """
 
     def __init__(self, out: Path) -> None:
         self.path = out / "trials.jsonl"
         out.mkdir(parents=True, exist_ok=True)
-        self._trials = {key_of(trial.params): trial for trial in self._read()}
+        kept = {key_of(trial.params): trial for trial in self._read()}
+        self._trials = kept if any(t.state != "failed" for t in kept.values()) else {}
 
     def __iter__(self) -> Iterator[Trial]:
         return iter(tuple(self._trials.values()))

@@ -52,7 +52,7 @@ class GridTuner:
         todo: list[tuple[int, Params]] = []
         for number, params in enumerate(points):
             known = kept.known(params)
-            if known and known.state != "failed":
+            if known:
                 finished += 1
                 report(finished, known.scores)
             else:

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import json
 import math
+import random
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 SMALL = 100
 STARTUP = 10
-PATIENCE = 30
+MANY = 1_000
+PATIENCE = 3
 
 
 @record
@@ -44,25 +46,22 @@ class Points:
         self._dimensions = {name: _dimension(d) for name, d in space.items()}
         started = {p.number: p for p in self._read()}
         self._live = {_key(p.params) for p in started.values()}
-        finished = {_key(t.params) for t in known if t.state != "failed"}
+        finished = {_key(t.params) for t in known}
         self.queue = [p for p in started.values() if _key(p.params) not in finished]
         self._count = 1 + max(started, default=-1)
-        self._grid: list[Params] | None = None
-        if tuner.sampler == "grid":
-            self._grid = grid_points(space, tuner.points, limit=tuner.trials, seed=goal.seed)
-        self.total = len(self._grid) if self._grid is not None else tuner.trials
+        self._fresh = self._unseen(tuner)
+        self.total = tuner.trials if self._fresh is None else min(tuner.trials, len(self._fresh) + len(started))
+        self._only_grid = tuner.sampler == "grid"
         self._study = self._learn(tuner)
 
     def next(self) -> Point | None:
         """The next point to try; None when the space or the grid is exhausted."""
         if self.queue:
             return self.queue.pop(0)
-        if self._grid is not None:
-            fresh = (p for p in self._grid if _key(p) not in self._live)
-            params = next(fresh, None)
-            return None if params is None else self._start(params)
+        if self._only_grid:
+            return self._start(self._fresh[0]) if self._fresh else None
         with _quiet():
-            for _ in range(PATIENCE):
+            for _ in range(PATIENCE if self._fresh is None or self._fresh else 0):
                 asked = self._study.ask(self._dimensions)
                 params = {name: _value(self.space[name], v) for name, v in asked.params.items()}
                 if _key(params) not in self._live:
@@ -70,7 +69,7 @@ class Points:
                     self._asked[point.number] = asked
                     return point
                 self._repeat(asked, params)
-        return None
+        return self._start(self._fresh[0]) if self._fresh else None
 
     def tell(self, trial: Trial) -> None:
         import optuna
@@ -84,10 +83,23 @@ class Points:
             else:
                 self._study.tell(asked, value)
 
+    def _unseen(self, tuner: RayTuner) -> list[Params] | None:
+        """The points that were not started: of the grid, or of a space that has not many; None where it has."""
+        if tuner.sampler == "grid":
+            points = grid_points(self.space, tuner.points, limit=tuner.trials, seed=self.goal.seed)
+        elif math.prod(map(_size, self.space.values())) <= MANY:
+            points = grid_points(self.space, MANY)
+            random.Random(self.goal.seed).shuffle(points)
+        else:
+            return None
+        return [p for p in points if _key(p) not in self._live]
+
     def _start(self, params: Params) -> Point:
         point = Point(number=self._count, params=params)
         self._count += 1
         self._live.add(_key(params))
+        if self._fresh is not None:
+            self._fresh = [p for p in self._fresh if _key(p) not in self._live]
         with self._path.open("a") as file:
             file.write(json.dumps(plain(point)) + "\n")
         return point
@@ -156,6 +168,15 @@ def _dimension(d: Distribution) -> optuna.distributions.BaseDistribution:
         step = d.args[2]
         return od.IntDistribution(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9))
     return od.FloatDistribution(low, high, log=d.kind == "loguniform")
+
+
+def _size(d: Distribution) -> float:
+    """How many values a dimension has."""
+    if d.kind in ("choice", "grid"):
+        return len(d.args[0])
+    if d.kind == "randint":
+        return float(d.args[1] - d.args[0])
+    return (d.args[1] - d.args[0]) // d.args[2] + 1 if d.kind == "quniform" else math.inf
 
 
 def _value(d: Distribution, coded: Any) -> Any:

@@ -126,10 +126,10 @@ class Board:
     written: float = 0.0
 
     def tell(self, trial: Trial) -> None:
-        """A trial that finished in an earlier attempt at this search; a failed one is tried again."""
-        if trial.state != "failed":
-            self.finished += 1
-            self.report(self.finished, trial.scores)
+        """A trial that finished in an earlier attempt at this search."""
+        self.finished += 1
+        self.failed += trial.state == "failed"
+        self.report(self.finished, trial.scores)
 
     def next(self, trial_id: str) -> Point | None:
         point = self.points.next()

@@ -19,6 +19,7 @@ from mlops_core.contracts import Distribution, Goal, Pruned
 from mlops_core.errors import TrainingError
 from mlops_core.grid import values_of
 from mlops_core.options import check_options
+from mlops_core.testing import check_tuner
 
 GOAL = Goal(metric="auroc", mode="max", seed=3)
 SPACE = {
@@ -126,14 +127,26 @@ def test_an_empty_space_and_an_endless_grid_are_refused(tmp_path):
         GridTuner().search(Hill(), endless, GOAL, tmp_path, lambda *_: None)
 
 
-def test_a_search_goes_on_where_it_was_and_repeats_only_failures(tmp_path):
-    search(tmp_path, Hill(sick="a"), points=1)
-    tuned, said = search(tmp_path, Hill(), points=1)
-    folders = tmp_path / "trials"
-    calls = {t.params["trainer.kind"]: len((folders / f"{t.number:04d}" / "calls").read_text()) for t in tuned.trials}
-    assert calls == {"a": 2, "b": 1}
+def calls_of(folder, trial):
+    return len((folder / "trials" / f"{trial.number:04d}" / "calls").read_text())
+
+
+def test_a_search_goes_on_where_it_was_and_repeats_nothing(tmp_path):
+    first, _ = search(tmp_path, Hill(sick="a"), points=1)
+    again, said = search(tmp_path, Hill(), points=1)
+    assert again == first
+    assert {calls_of(tmp_path, t) for t in again.trials} == {1}
+    assert len(said) == 6
+
+
+def test_a_search_in_which_all_failed_begins_anew(tmp_path):
+    space = SPACE | {"trainer.kind": Distribution(kind="choice", args=(["a"],))}
+    tuner = GridTuner(points=1)
+    with pytest.raises(TrainingError, match="all 3 trials failed"):
+        tuner.search(Hill(sick="a"), space, GOAL, tmp_path, lambda *_: None)
+    tuned = tuner.search(Hill(), space, GOAL, tmp_path, lambda *_: None)
     assert {t.state for t in tuned.trials} == {"done"}
-    assert len(said) == len(tuned.trials) == 6
+    assert {calls_of(tmp_path, t) for t in tuned.trials} == {2}
 
 
 def test_a_torn_last_line_costs_one_trial(tmp_path):
@@ -192,6 +205,11 @@ def test_a_killed_search_repeats_at_most_the_trial_at_work(tmp_path):
     ran = (tmp_path / "ran").read_text().split()
     assert set(ran) == {str(i) for i in range(12)}
     assert len(ran) <= 13
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_keeps_the_promises_of_a_tuner(tmp_path, workers):
+    check_tuner(GridTuner(workers=workers), tmp_path, modes=("max",))
 
 
 def test_options_out_of_range_are_told():
