@@ -81,13 +81,14 @@ class Draft:
             path, key = path[:-1], True
         return self.top
 
-    def say(self, path: Path_, message: str, suggestion: str = "", *, key: bool = False) -> None:
-        """Adds a problem at `path`, unless its value is void."""
+    def say(self, path: Path_, message: str, suggestion: str = "", *, key: bool = False, bare: bool = False) -> None:
+        """Adds a problem at `path`, unless its value is void; `bare` without showing the line."""
         if any(path[: len(v)] == v for v in self.void):
             return
         if message.startswith("missing mandatory value") and self.lost:
             return
-        self.problems.append(self.spot(path, key=key).problem(".".join(path), message, suggestion))
+        problem = self.spot(path, key=key).problem(".".join(path), message, suggestion)
+        self.problems.append(dataclasses.replace(problem, excerpt="") if bare else problem)
 
 
 def leaves(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:

@@ -9,15 +9,16 @@ from typing import Any
 
 from mlops_core.config import secrets
 from mlops_core.config.documents import Path_
-from mlops_core.config.draft import Draft
+from mlops_core.config.draft import Draft, leaves
 from mlops_core.config.presets import Presets
 from mlops_core.config.schema import LATER, SECTIONS, STRATEGY, Keys, own
-from mlops_core.contracts import Choice
+from mlops_core.contracts import Choice, Secret
 from mlops_core.errors import PluginError, Problem, did_you_mean, nearest
 from mlops_core.metrics import METRICS, names
 from mlops_core.options import check_options
 from mlops_core.plugins import RESERVED
 
+CLEAR = re.compile(r"://[^/\s:@]*:[^/\s@]+@")  # user:password@ in a URL
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -41,6 +42,14 @@ class Verifier:
                 self._plugin("observer", ("observers", name), name, options, ("observers", name))
         self._metric(("metric",), self.values.get("metric"))
         self._gate()
+        self._clear()
+
+    def _clear(self) -> None:
+        """Refuses a password written in clear: the ledger, caches and versions keep what is declared."""
+        for path, value in leaves(self.values):
+            if isinstance(value, str) and not isinstance(value, Secret) and CLEAR.search(value):
+                hint = "put the URL into an environment variable and write ${oc.env:NAME}"
+                self.draft.say(path, "holds a password in clear", hint, bare=True)
 
     def choice(self, section: str) -> Choice | None:
         """The plugin of a section with its options."""

@@ -172,12 +172,33 @@ def test_damaged_ledger(toy, before) -> None:
 
 
 def test_ledger_that_cannot_be_reached(toy) -> None:
-    url = "postgresql+psycopg://someone:secret@127.0.0.1:9/none"
-    told = toy.mlops("run", f"store.ledger={url}", code=1)
+    toy.env["LEDGER"] = "postgresql+psycopg://someone:hush-hush@127.0.0.1:9/none"
+    told = toy.mlops("run", "store.ledger=${oc.env:LEDGER}", code=1)
     assert told.stderr.startswith("mlops: cannot reach the ledger postgresql://someone:***@127.0.0.1:9/none: ")
-    assert "secret" not in told.stderr + told.stdout
+    nowhere_written(toy, told.stderr + told.stdout)
+
+
+@pytest.mark.parametrize("where", ["command line", "file"])
+def test_password_in_clear(toy, where: str) -> None:
+    url, words = "postgresql+psycopg://someone:hush-hush@127.0.0.1:9/none", []
+    config = toy.root / "conf" / "config.yaml"
+    if where == "file":
+        config.write_text(config.read_text() + f"store:\n  ledger: {url}\n")
+        place = f"conf/config.yaml:{len(config.read_text().splitlines())}:11"
+    else:
+        words, place = [f"store.ledger={url}"], "command line, override 1"
+    told = toy.mlops("run", *words, code=3)
+    hint = "put the URL into an environment variable and write ${oc.env:NAME}"
+    assert told.stderr == (
+        f"mlops: 1 problem in the declaration\n{place}: store.ledger: holds a password in clear; {hint}\n"
+    )
+    nowhere_written(toy, told.stderr + told.stdout)
+
+
+def nowhere_written(toy, said: str) -> None:
+    assert "hush-hush" not in said
     kept = [p for p in (toy.root / ".mlops").rglob("*") if p.is_file()]
-    assert not [p for p in kept if b"secret" in p.read_bytes()], "a password must never be written down"
+    assert not [p for p in kept if b"hush-hush" in p.read_bytes()], "a password must never be written down"
 
 
 def test_stranger_in_the_state_folder(toy, before, tmp_path: Path) -> None:
