@@ -165,7 +165,8 @@ def _write(frame: pl.LazyFrame, cuts: Cuts, out: Path) -> dict[str, int]:
         )
         for number, name in enumerate(SPLITS)
     ]  # fmt: skip
-    pl.collect_all(sinks, engine="streaming")
+    for sink in sinks:
+        sink.collect(engine="streaming")
     return {name: pl.scan_parquet(out / f"{name}.parquet").select(pl.len()).collect().item() for name in SPLITS}
 
 

@@ -123,7 +123,7 @@ def _conversions(contract: Contract, known: Mapping[str, Any]) -> Iterator[Any]:
             yield (column.is_not_null() & _lost(column, made, found)).fill_null(False).alias(FLAG + name)
             yield made.fill_nan(None) if rule.dtype in FLOATS else made
         elif found == "null":
-            yield column.cast(polars_dtype(rule.dtype or "string"))
+            yield column.cast(polars_dtype(rule.dtype or "string") or pl.List(pl.Float32))
         elif wanted != found and wanted not in ARRAYS:
             yield column.cast(polars_dtype(wanted))
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 DIGIT = 16
+CHAIN = 32  # comparisons are pushed into the scan, a lookup is not, and costs five times the memory
 
 
 @record
@@ -33,6 +34,11 @@ class Cuts:
         found = {stratum: edges[which] for stratum, edges in self.keys.items()}
         if not self.stratum:
             return pl.lit(found[None], pl.UInt64)
+        if len(found) <= CHAIN:
+            edge = pl.lit(None, pl.UInt64)
+            for value, key in found.items():
+                edge = pl.when(pl.col(self.stratum) == value).then(pl.lit(key, pl.UInt64)).otherwise(edge)
+            return edge
         values = pl.Series(list(found.values()), dtype=pl.UInt64)
         return pl.col(self.stratum).replace_strict(list(found), values, return_dtype=pl.UInt64)
 

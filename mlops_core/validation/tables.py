@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from mlops_core.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-BATCH = 262_144
+CELLS = 4_000_000  # in a batch: some 32 MB of numbers
 
 
 def schema_of(table: Table) -> pl.Schema:
@@ -43,10 +44,12 @@ def opened(table: Table) -> Table:
         return pa.RecordBatchReader.from_stream(table)
 
 
-def batches(table: Table, rows: int = BATCH) -> Iterator[pl.DataFrame]:
-    """The rows of an opened table in order, about `rows` at a time, so that memory stays flat."""
+def batches(table: Table) -> Iterator[pl.DataFrame]:
+    """The rows of an opened table in order, about CELLS values at a time, so that memory stays flat."""
     import polars as pl
 
+    width = sum(_width(dtype) for dtype in schema_of(table).values())
+    rows = min(262_144, max(1024, CELLS // max(1, width)))
     with reading():
         if isinstance(table, pl.DataFrame):
             yield from table.iter_slices(rows)
@@ -54,6 +57,15 @@ def batches(table: Table, rows: int = BATCH) -> Iterator[pl.DataFrame]:
             yield from table.collect_batches(chunk_size=rows, maintain_order=True)
         else:
             yield from _of_reader(table, rows)
+
+
+def _width(dtype: pl.DataType) -> int:
+    """How many numbers a cell is worth: text about two, a list is guessed."""
+    import polars as pl
+
+    if isinstance(dtype, pl.Array):
+        return math.prod(dtype.shape)
+    return 64 if isinstance(dtype, pl.List) else 2 if dtype == pl.String else 1
 
 
 def _of_reader(reader: Any, rows: int) -> Iterator[pl.DataFrame]:

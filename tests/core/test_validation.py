@@ -337,7 +337,7 @@ def test_unlabelled_rows_are_no_fault_unless_the_contract_says_so(tmp_path: Path
 
 def test_uniqueness_is_of_the_whole_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A duplicate far away, beyond any batch, is found; the first row stays; missing values are no duplicates."""
-    monkeypatch.setattr("mlops_core.validation.tables.BATCH", 1000)
+    monkeypatch.setattr("mlops_core.validation.tables.CELLS", 9000)
     monkeypatch.setattr("mlops_core.validation.whole.PART", 700)
     rng = np.random.default_rng(1)
     values = rng.permutation(20_000).astype(object)
