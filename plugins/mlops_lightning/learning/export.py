@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def write_onnx(path: Path, answering: Answering, output: str, batches: Callable[
         try:
             graph = export(path, answering, inputs, output)
         except Exception as error:  # exporters raise of all kinds
-            failures.append(words(error).splitlines()[0])
+            failures.append(re.sub(r"\x1b\[\d*m", "", words(error).splitlines()[0]))
             continue
         path.write_bytes(graph)
         difference, row = _difference(path, answering, output, batches)

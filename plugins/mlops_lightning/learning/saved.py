@@ -71,9 +71,8 @@ def _answering(folder: Path, model: ModelFile, encoder: Encoder) -> Answering:
             module: Any = _make(path, options)
         module.load_state_dict(load_file(folder / "model.safetensors"))
     except (MlopsError, RuntimeError, OSError, SafetensorError) as error:
-        raise BundleError(
-            f"{folder} needs {path} as it was in training: {error}; put its code on PYTHONPATH"
-        ) from error
+        why = " ".join(str(error).split())  # torch's list of keys comes in lines
+        raise BundleError(f"{folder} needs {path} as it was in training: {why}; put its code on PYTHONPATH") from error
     return Answering(module, names, as_dict=len(names) > 1 or path == BUILT_IN, kind=kind).eval()
 
 
