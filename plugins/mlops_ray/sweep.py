@@ -203,7 +203,16 @@ class Board:
         os.replace(file.with_suffix(".tmp"), file)
 
 
-class Suggest(Searcher):  # type: ignore[misc]  # Ray is untyped to us
+class _Told:
+    """Holds the board, which stays here: Tune pickles what it is given."""
+
+    board: Board
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Suggest(_Told, Searcher):  # type: ignore[misc]  # Ray is untyped to us
     """Hands Tune the next point."""
 
     def __init__(self, board: Board) -> None:
@@ -224,7 +233,7 @@ class Suggest(Searcher):  # type: ignore[misc]  # Ray is untyped to us
         """Nothing, likewise."""
 
 
-class Watch(tune.Callback):  # type: ignore[misc]  # Ray is untyped to us
+class Watch(_Told, tune.Callback):  # type: ignore[misc]  # Ray is untyped to us
     """Tells the board what Tune tells."""
 
     def __init__(self, board: Board) -> None:
@@ -244,7 +253,7 @@ class Watch(tune.Callback):  # type: ignore[misc]  # Ray is untyped to us
         self.board.broke(trial.trial_id, _reason(trial))
 
 
-class Stop(tune.Stopper):  # type: ignore[misc]  # Ray is untyped to us
+class Stop(_Told, tune.Stopper):  # type: ignore[misc]  # Ray is untyped to us
     """Ends a search that cannot succeed: its metric is never reported, or nothing but failures so far."""
 
     def __init__(self, board: Board) -> None:

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -102,9 +103,13 @@ def objectives(project):
 
 
 def search(objective, space, out, **options):
-    said = []
-    tuned = RayTuner(**options).search(objective, space, GOAL, out, lambda *told: said.append(told))
-    return tuned, said
+    said, lock = [], threading.RLock()
+
+    def report(*told):
+        with lock:  # what reports may hold what cannot be pickled
+            said.append(told)
+
+    return RayTuner(**options).search(objective, space, GOAL, out, report), said
 
 
 def test_all_kinds_of_dimensions_are_searched_and_the_best_is_found(objectives, tmp_path):
