@@ -70,8 +70,23 @@ def told(path: Path, dialect: Dialect) -> Any:
 
 def batches(path: Path, dialect: Dialect, schema: Any) -> Iterator[Any]:
     """The file's rows as record batches of exactly this schema, read strictly."""
+    last = None
     with _named(path, dialect, schema.names):
-        yield from dialect.open(path, BLOCK, {f.name: f.type for f in schema}, schema.names)
+        for batch in dialect.open(path, BLOCK, {f.name: f.type for f in schema}, schema.names):
+            last = batch if batch.num_rows else last
+            yield batch
+    if last is not None and _left_open(path, dialect, last):
+        raise DataError(f"{path}: a quote is opened near the end and never closed; set data.quote: '' if it is text")
+
+
+def _left_open(path: Path, dialect: Dialect, last: Any) -> bool:
+    """Whether the last value swallowed the end of the file, which the reader takes for a long text."""
+    values = [column[-1].as_py() for column in last.columns]
+    if path.suffix == ".gz" or not any(isinstance(v, str) and "\n" in v for v in values):
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        return not file.read().rstrip(b"\r\n").endswith(dialect.quote.encode())
 
 
 def arrow_type(name: str) -> Any:
@@ -144,7 +159,7 @@ class _named:
         if ragged:
             return f"{at}: {ragged[2]} values where the header has {ragged[1]}: {ragged[3][:80]!r}"
         column = re.search(r"In CSV column #(\d+)", message)
-        name = self.names[int(column[1])] if column and self.names else ""
+        name = self._name(int(column[1])) if column else ""
         if "invalid UTF8" in message:
             return _not_encoded(self.path, self.dialect, name)
         wrong = re.search(r"conversion error to ([^:]+): invalid value '(.*)'", message, re.S)
@@ -154,3 +169,7 @@ class _named:
         if "straddling" in message:
             return f"{at}: a row is longer than {BLOCK >> 20} MiB; is a quote left open?"
         return f"{at}: {message}"
+
+    def _name(self, number: int) -> str:
+        names = self.names or self.dialect.open(self.path, BLOCK, {}).schema.names
+        return str(names[number])

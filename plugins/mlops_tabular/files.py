@@ -20,7 +20,7 @@ def find(path: Path, suffixes: Sequence[str]) -> list[Path]:
     elif glob.has_magic(str(path)) and not path.exists():
         found = [p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file()]
         if not found:
-            raise DataError(f"no file matches {path}{instead(path)}")
+            raise DataError(f"no file matches {path}" + ("" if path.parent.exists() else instead(path.parent)))
     elif not path.exists():
         raise DataError(f"{path} does not exist{instead(path)}")
     else:
