@@ -8,6 +8,7 @@ why `fresh` reads in any case.
 from __future__ import annotations
 
 import atexit
+import errno
 import functools
 import hashlib
 import os
@@ -16,12 +17,13 @@ import threading
 import time
 from pathlib import Path
 from queue import SimpleQueue
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from mlops_core.contracts import record
 from mlops_core.errors import StoreError
 
 _CHUNK = 1 << 20
+_NOT_IN_KERNEL = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 # The kernel stamps files with a clock that ticks every 1 to 10 ms: a file changed twice within one tick looks
 # unchanged. A file is read only when its stamp is older than this, or its digest is not kept.
 _TICK_NS = 20_000_000
@@ -35,6 +37,12 @@ class FileDigest:
     md5: str
     sha256: str
     size: int
+
+
+class Source(Protocol):
+    """Bytes to be digested: as much of them as there is, put into a buffer."""
+
+    def readinto(self, view: memoryview, /) -> int | None: ...
 
 
 class FileDigests:
@@ -63,7 +71,7 @@ class FileDigests:
         return self._read(path, None)
 
     def copy(self, path: Path | str, to: Path) -> FileDigest:
-        """Copies the file to `to` and returns the digest of what was copied, both in one read."""
+        """Copies the file to `to` and returns the digest of the copy. Raises OSError where it cannot be written."""
         return self._read(path, to)
 
     def remember(self, path: Path | str, digest: FileDigest) -> None:
@@ -190,53 +198,108 @@ def _settle(stat: os.stat_result) -> bool:
 
 
 def _digest_file(path: Path | str, to: Path | None) -> FileDigest:
+    if to is not None:
+        with Copying(path, to) as copying:
+            return digest_stream(copying, size=copying.size)
     try:
-        source = open(path, "rb", buffering=0)  # noqa: SIM115
+        with open(path, "rb", buffering=0) as source:
+            return digest_stream(source, size=os.fstat(source.fileno()).st_size)
     except OSError as error:
         raise StoreError.of(f"cannot read {path}", error) from error
-    with source:
-        size = os.fstat(source.fileno()).st_size
-        if to is None:
-            return digest_stream(source, path=path, size=size)
+
+
+class Copying:
+    """Reading it copies the file `path` to `to`, and gives the bytes as they then stand in the copy.
+
+    The kernel copies, or shares the blocks where the disk can. What is read is what was written, so a digest of it
+    is the copy's own, whoever writes to the source meanwhile. Raises StoreError where the source cannot be read,
+    OSError where the copy cannot be written.
+    """
+
+    def __init__(self, path: Path | str, to: Path) -> None:
+        self.path, self._at = path, 0
         try:
-            with open(to, "wb", buffering=0) as sink:
-                return digest_stream(source, sink, path=path, size=size)
+            self._source = os.open(path, os.O_RDONLY)
         except OSError as error:
-            to.unlink(missing_ok=True)
-            raise StoreError.of(f"cannot write {to}", error) from error
+            raise StoreError.of(f"cannot read {path}", error) from error
+        self.size = os.fstat(self._source).st_size
+        try:
+            self._sink = os.open(to, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        except OSError:
+            os.close(self._source)
+            raise
+        self._in_kernel = hasattr(os, "copy_file_range")
+        self._done = threading.Event()
+        self._flusher = threading.Thread(target=self._flush, daemon=True)
+
+    def __enter__(self) -> Copying:
+        if self.size > 64 * _CHUNK:
+            self._flusher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        if self._flusher.ident:
+            self._flusher.join()
+        os.close(self._source)
+        os.close(self._sink)
+
+    def readinto(self, view: memoryview) -> int:
+        count = self._copy(len(view))
+        self._at += count
+        return os.preadv(self._sink, [view[:count]], self._at - count) if count else 0
+
+    def _copy(self, most: int) -> int:
+        if self._in_kernel:
+            try:
+                return os.copy_file_range(self._source, self._sink, most)
+            except OSError as error:
+                if error.errno not in _NOT_IN_KERNEL:
+                    raise
+                self._in_kernel = False
+        try:
+            raw = memoryview(os.read(self._source, most))
+        except OSError as error:
+            raise StoreError.of(f"cannot read {self.path}", error) from error
+        count = len(raw)
+        while raw:
+            raw = raw[os.write(self._sink, raw) :]
+        return count
+
+    def _flush(self) -> None:
+        """Writes to the disk while others hash, so that the sync at the end has little left to wait for."""
+        while not self._done.wait(0.1):
+            os.fdatasync(self._sink)
 
 
-def digest_stream(
-    source: BinaryIO, sink: BinaryIO | None = None, *, path: object = "", size: int = _CHUNK
-) -> FileDigest:
+def digest_stream(source: Source, sink: BinaryIO | None = None, *, size: int = _CHUNK) -> FileDigest:
     """The digest of all that `source` still holds, about `size` bytes, copied to `sink` where one is given."""
     md5 = hashlib.md5(usedforsecurity=False)
     sha256 = hashlib.sha256()
     first = bytearray(min(_CHUNK, size + 1))
-    count = _fill(source, first, path)
+    count = _fill(source, first)
     if count < len(first):
         view = memoryview(first)[:count]
         md5.update(view)
         sha256.update(view)
         _write(sink, view)
         return FileDigest(md5=md5.hexdigest(), sha256=sha256.hexdigest(), size=count)
-    size = _digest_beside(source, sink, first, md5, sha256, path)
+    size = _digest_beside(source, sink, first, md5, sha256)
     return FileDigest(md5=md5.hexdigest(), sha256=sha256.hexdigest(), size=size)
 
 
-def copy_sha256(source: BinaryIO, sink: BinaryIO, expected: int = _CHUNK) -> tuple[str, int]:
-    """Copies what `source` still holds; its sha256 and size. Half the work of both digests."""
-    sha256, size, buffer = hashlib.sha256(), 0, bytearray(min(_CHUNK, expected + 1))
-    while count := _fill(source, buffer, "the source"):
-        view = memoryview(buffer)[:count]
-        sha256.update(view)
-        _write(sink, view)
-        size += count
+def copy_sha256(path: Path, to: Path) -> tuple[str, int]:
+    """Copies a file; the copy's sha256 and size. Half the work of both digests."""
+    with Copying(path, to) as source:
+        sha256, size, buffer = hashlib.sha256(), 0, bytearray(min(_CHUNK, source.size + 1))
+        while count := _fill(source, buffer):
+            sha256.update(memoryview(buffer)[:count])
+            size += count
     return sha256.hexdigest(), size
 
 
 def _digest_beside(
-    source: BinaryIO, sink: BinaryIO | None, first: bytearray, md5: hashlib._Hash, sha256: hashlib._Hash, path: object
+    source: Source, sink: BinaryIO | None, first: bytearray, md5: hashlib._Hash, sha256: hashlib._Hash
 ) -> int:
     """md5, the slowest part, in a thread of its own; reading, sha256 and writing in this one."""
     full: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
@@ -260,21 +323,18 @@ def _digest_beside(
             _write(sink, view)
             size += count
             buffer = free.get()
-            count = _fill(source, buffer, path)
+            count = _fill(source, buffer)
     finally:
         full.put(None)
         worker.join()
     return size
 
 
-def _fill(source: BinaryIO, buffer: bytearray, path: object) -> int:
+def _fill(source: Source, buffer: bytearray) -> int:
     """Reads until the buffer is full or the source ends: a raw file may give less than asked."""
     view, count = memoryview(buffer), 0
-    try:
-        while count < len(buffer) and (got := source.readinto(view[count:])):  # type: ignore[attr-defined]
-            count += got
-    except OSError as error:
-        raise StoreError.of(f"cannot read {path}", error) from error
+    while count < len(buffer) and (got := source.readinto(view[count:])):
+        count += got
     return count
 
 

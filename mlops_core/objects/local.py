@@ -120,12 +120,10 @@ class LocalObjects:
 
     def _copy(self, md5: str, to: Path) -> FileDigest:
         path = self.path(md5)
+        if not path.is_file():
+            raise StoreError(f"object {path} is missing")
         to.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with path.open("rb", buffering=0) as source, to.open("wb", buffering=0) as sink:
-                sha256, size = copy_sha256(source, sink, os.fstat(source.fileno()).st_size)
-        except FileNotFoundError as error:
-            raise StoreError(f"object {path} is missing") from error
+        sha256, size = copy_sha256(path, to)
         return FileDigest(md5=md5, sha256=sha256, size=size)
 
     @staticmethod

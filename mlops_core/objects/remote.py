@@ -150,10 +150,10 @@ class RemoteObjects:
         try:
             with self._told(f"cannot read {address}"), self._fs.open(path, "rb") as source:
                 if to is None:
-                    digest = digest_stream(source, path=f"{self.url}/{address}")
+                    digest = digest_stream(source)
                 else:
                     with to.open("wb") as sink:
-                        digest = digest_stream(source, sink, path=f"{self.url}/{address}")
+                        digest = digest_stream(source, sink)
         except FileNotFoundError as error:
             raise StoreError(f"object {address} is missing from {self.url}") from error
         self._note(address, digest)

@@ -34,9 +34,19 @@ def test_both_digests_are_right_at_every_size(tmp_path: Path, size: int) -> None
     assert FileDigests().of(path) == expected(raw)
     assert FileDigests().copy(path, tmp_path / "copy") == expected(raw)
     assert (tmp_path / "copy").read_bytes() == raw
-    sink = io.BytesIO()
-    assert copy_sha256(io.BytesIO(raw), sink) == (expected(raw).sha256, size)
-    assert sink.getvalue() == raw
+    assert copy_sha256(path, tmp_path / "again") == (expected(raw).sha256, size)
+    assert (tmp_path / "again").read_bytes() == raw
+
+
+def test_a_disk_whose_kernel_cannot_copy_is_copied_to_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EXDEV, "?")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    raw = os.urandom(2 * MIB + 3)
+    (tmp_path / "file").write_bytes(raw)
+    assert FileDigests().copy(tmp_path / "file", tmp_path / "copy") == expected(raw)
+    assert (tmp_path / "copy").read_bytes() == raw
 
 
 class Trickle(io.RawIOBase):

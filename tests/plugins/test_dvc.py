@@ -368,6 +368,7 @@ def test_what_is_not_in_the_cache_is_fetched_and_kept(team: Path, tracked: Path,
     for path in ("data/a.csv", "data/parts"):
         assert read(DvcData(path=path, repo=tracked, rev="old")).equals(FRAME.head(1))
     shutil.rmtree(tracked / ".dvc" / "cache", ignore_errors=True)
+    (tracked / "data" / "a.csv").unlink()
     (team / "store").rename(team / "away")
     try:
         assert read(DvcData(path="data/a.csv", repo=tracked, rev="old")).equals(FRAME.head(1))
