@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from mlops_core.features import target_values as target_values
     from mlops_core.features import to_columns as to_columns
     from mlops_core.features import write_json as write_json
+    from mlops_core.grid import grid_points as grid_points
     from mlops_core.hashing import FileDigest as FileDigest
     from mlops_core.hashing import file_digest as file_digest
-    from mlops_core.grid import grid_points as grid_points
     from mlops_core.hookspecs import hookimpl as hookimpl
     from mlops_core.metrics import METRICS as METRICS
     from mlops_core.metrics import score as score

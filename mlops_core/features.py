@@ -75,11 +75,16 @@ class Encoder:
         """The model's inputs for these rows; see the class for names, shapes and types."""
         inputs = {a.name: np.ascontiguousarray(np.asarray(columns[a.name], np.float32)) for a in self.arrays}
         if self.layout == "ordinal":
-            raw = [_number(columns[f.name]) for f in self.numbers] + [_codes(columns[f.name], f.values) for f in self.categories]
+            raw = [_number(columns[f.name]) for f in self.numbers] + [
+                _codes(columns[f.name], f.values) for f in self.categories
+            ]
             return inputs | ({"matrix": np.stack(raw, 1).astype(np.float32)} if raw else {})
         numbers = self._numbers(columns)
         if self.layout == "onehot":
-            hot = [np.eye(len(c.values) + 1, dtype=np.float32)[_codes(columns[c.name], c.values)][:, 1:] for c in self.categories]
+            hot = [
+                np.eye(len(c.values) + 1, dtype=np.float32)[_codes(columns[c.name], c.values)][:, 1:]
+                for c in self.categories
+            ]
             parts = [numbers, *hot] if self.numbers else hot
             return inputs | ({"matrix": np.concatenate(parts, 1)} if parts else {})
         if self.numbers:
@@ -110,10 +115,19 @@ class Encoder:
         exprs = []
         for c in numeric:
             value = _as_number(pl.col(c.name), c)
-            exprs += [value.mean().alias(f"{c.name}:mean"), value.std().alias(f"{c.name}:std"), pl.col(c.name).null_count().alias(f"{c.name}:null")]
+            exprs += [
+                value.mean().alias(f"{c.name}:mean"),
+                value.std().alias(f"{c.name}:std"),
+                pl.col(c.name).null_count().alias(f"{c.name}:null"),
+            ]
         stats = frame.select(exprs).collect(engine="streaming").row(0, named=True) if exprs else {}
         numbers = tuple(
-            NumberFeature(name=c.name, mean=stats[f"{c.name}:mean"] or 0.0, scale=stats[f"{c.name}:std"] or 1.0, flag=bool(stats[f"{c.name}:null"]))
+            NumberFeature(
+                name=c.name,
+                mean=stats[f"{c.name}:mean"] or 0.0,
+                scale=stats[f"{c.name}:std"] or 1.0,
+                flag=bool(stats[f"{c.name}:null"]),
+            )
             for c in numeric
         )
         categories = tuple(cls._category(frame, c, max_categories) for c in features if c.kind in ("category", "text"))
@@ -127,7 +141,13 @@ class Encoder:
         if column.categories:
             return CategoryFeature(name=column.name, values=column.categories)
         text = pl.col(column.name).cast(pl.String)
-        counts = frame.select(text).drop_nulls().group_by(column.name).len().sort(["len", column.name], descending=[True, False])
+        counts = (
+            frame.select(text)
+            .drop_nulls()
+            .group_by(column.name)
+            .len()
+            .sort(["len", column.name], descending=[True, False])
+        )
         found = counts.head(limit + 1).collect(engine="streaming")[column.name].to_list()
         if column.kind == "text" and len(found) > limit:
             raise DataError(

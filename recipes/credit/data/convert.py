@@ -12,7 +12,6 @@ from pathlib import Path
 
 import polars as pl
 
-
 OUT = Path(__file__).with_name("credit.parquet")
 
 

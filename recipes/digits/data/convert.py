@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-
 OUT = Path(__file__).with_name("digits.parquet")
 
 
