@@ -179,6 +179,11 @@ def summary(finished: Any, project: Path) -> str:
             f"  endpoint  {finished.endpoint.url}  (docs: {finished.endpoint.url}/docs)",
             "  ask it    mlops predict --sample",
         ]
+    if finished.evaluation:
+        found = finished.evaluation
+        first = found.metrics.get(found.metric)
+        interval = f" [{first.low:.4f}, {first.high:.4f}]" if first else ""
+        lines.append(f"  learnt    {found.told(1)}{interval} on {found.rows:,} test rows")
     if finished.version:
         lines.append(f"  version   {finished.version}  (mlops versions show {finished.version})")
     lines.append("  stored    .mlops/: ledger.db, objects, data, bundles, prediction log")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from mlops_core.contracts import Artifact, Endpoint, Run, plain, record
+from mlops_core.contracts import Artifact, Endpoint, Evaluation, Run, plain, record
 from mlops_core.errors import MlopsError, Rejected, StoreError, TrainingError, UsageError
 from mlops_core.flow import deploying
 from mlops_core.flow.context import Context, Stage, key_of
@@ -32,6 +32,7 @@ class Finished:
     skipped: tuple[str, ...]
     restored: tuple[str, ...] = ()
     version: int = 0
+    evaluation: Evaluation | None = None
     endpoint: Endpoint | None = None
     complaints: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -96,6 +97,7 @@ def _line(context: Context, until: str, started: float) -> Finished:
         skipped=tuple(tally.skipped),
         restored=tuple(tally.restored),
         version=gate["number"] if gate else 0,
+        evaluation=context.results.get("evaluate"),
         endpoint=endpoint,
         complaints=tuple(context.complaints),
         seconds=time.monotonic() - started,
