@@ -1,4 +1,4 @@
-"""A contract as a pandera schema, and pandera's verdict as reasons per row."""
+"""A contract as a pandera schema, and as conditions over rows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlops_core.errors import DataError
 from mlops_core.validation.contract import ColumnRule, Contract
 from mlops_core.validation.dtypes import ARRAYS, FLOATS, TIMES, dtype_name
-from mlops_core.validation.intake import FLAG, Intake
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,19 +36,8 @@ def to_pandera(contract: Contract, schema: Mapping[str, Any], *, whole: bool = T
             unique=whole and rule.unique,
             report_duplicates="exclude_first",
         )
-    rules = [_sql_check(r.sql, f"{r.name}: not {r.sql}") for r in contract.rules if r.action == "reject"]
+    rules = [sql_check(r.sql, f"{r.name}: not {r.sql}") for r in contract.rules if r.action == "reject"]
     return pa.DataFrameSchema(columns, checks=rules, strict=False)
-
-
-def row_schema(contract: Contract, taken: Intake) -> Any:
-    """The schema for batches: `to_pandera` without uniqueness, and the columns that say what did not convert."""
-    import pandera.polars as pa
-
-    flags = {
-        FLAG + name: pa.Column(bool, pa.Check.eq(False, error=f"{name}: not {contract.rule(name).dtype}", **_CAP))
-        for name in taken.coerced
-    }
-    return to_pandera(contract, taken.schema, whole=False).add_columns(flags)
 
 
 def reasons_of(rule: ColumnRule, dtype: str) -> Iterator[tuple[str, str]]:
@@ -69,37 +56,49 @@ def reasons_of(rule: ColumnRule, dtype: str) -> Iterator[tuple[str, str]]:
         yield "length", f"{name}: length {_outside(rule.shortest, rule.longest)}"
 
 
-def verdict(schema: Any, batch: pl.DataFrame, targets: Mapping[str, str]) -> pl.Series | None:
-    """The reasons (a list of text) of each row that pandera refuses, null for the others; None where all pass.
-
-    `targets` renames the reason of a missing value: column -> reason.
-    """
+def condition(rule: ColumnRule, dtype: str) -> pl.Expr | None:
+    """All checks of one column's values as one expression, true where a row passes; None where there is none."""
     import polars as pl
-    from pandera.config import ValidationDepth, config_context
-    from pandera.constants import CHECK_OUTPUT_KEY
-    from pandera.errors import SchemaErrors
 
-    try:
-        # Set here, since environment variables of pandera can switch validation off, or down to the schema.
-        with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):
-            schema.validate(batch, lazy=True)
-        return None
-    except SchemaErrors as errors:
-        found = errors.schema_errors
-    marks: list[pl.Expr] = []
-    for error in found:
-        if error.check_output is None:
-            raise DataError(f"column {error.column_name!r}: {error}")
-        reason = _reason(error, targets)
-        marks.append(pl.when(~error.check_output[CHECK_OUTPUT_KEY]).then(pl.lit(reason)).alias(str(len(marks))))
-    listed = pl.select(*marks).select(why=pl.concat_list(pl.all()).list.drop_nulls())
-    return listed.select(pl.when(pl.col("why").list.len() > 0).then("why"))["why"]
+    column = pl.col(rule.name)
+    parts = [_condition(key, rule, dtype) for key, _ in reasons_of(rule, dtype)]
+    fits = pl.all_horizontal(parts).fill_null(True) if parts else None
+    if rule.nullable:
+        return fits
+    return column.is_not_null() if fits is None else column.is_not_null() & fits
 
 
-def _reason(error: Any, targets: Mapping[str, str]) -> str:
-    if error.check == "not_nullable":
-        return targets.get(error.column_name, f"{error.column_name}: missing")
-    return str(error.check.error)
+def _condition(key: str, rule: ColumnRule, dtype: str) -> pl.Expr:
+    import polars as pl
+
+    column = pl.col(rule.name)
+    if key == "finite":
+        return column.is_finite()
+    if key == "range":
+        return _between(column, value_of(rule.low, dtype), value_of(rule.high, dtype))
+    if key == "in":
+        return column.is_in([value_of(v, dtype) for v in rule.values])
+    if key == "regex":
+        return column.str.contains(_whole(rule.regex))
+    return _between(_length(column, dtype), rule.shortest, rule.longest)
+
+
+def _between(value: pl.Expr, low: Any, high: Any) -> pl.Expr:
+    if low is None:
+        return value.le(high)
+    if high is None:
+        return value.ge(low)
+    return value.is_between(low, high)
+
+
+def _length(column: pl.Expr, dtype: str) -> pl.Expr:
+    if dtype == "string":
+        return column.str.len_chars()
+    return column.list.len() if dtype == "list" else column.arr.len()
+
+
+def _whole(pattern: str) -> str:
+    return f"^(?:{pattern})$"
 
 
 def _check(key: str, reason: str, rule: ColumnRule, dtype: str) -> Any:
@@ -114,40 +113,21 @@ def _check(key: str, reason: str, rule: ColumnRule, dtype: str) -> Any:
     if key == "in":
         return Check.isin([value_of(v, dtype) for v in rule.values], **options)
     if key == "regex":
-        return Check.str_matches(f"^(?:{rule.regex})$", **options)
+        return Check.str_matches(_whole(rule.regex), **options)
     if key == "length" and dtype == "string":
         return Check.str_length(rule.shortest, rule.longest, **options)
-    return Check(_finite if key == "finite" else _list_length(rule, dtype), **options)
+    return Check(_holds(_condition(key, rule, dtype)), **options)
 
 
-def _finite(data: Any) -> Any:
+def sql_check(sql: str, reason: str) -> Any:
     import polars as pl
-
-    return data.lazyframe.select(pl.col(data.key).is_finite())
-
-
-def _list_length(rule: ColumnRule, dtype: str) -> Any:
-    def within(data: Any) -> Any:
-        import polars as pl
-
-        column = pl.col(data.key)
-        length = column.list.len() if dtype == "list" else column.arr.len()
-        return data.lazyframe.select(
-            length.is_between(rule.shortest or 0, 2**32 - 1 if rule.longest is None else rule.longest)
-        )
-
-    return within
-
-
-def _sql_check(sql: str, reason: str) -> Any:
     from pandera.polars import Check
 
-    def holds(data: Any) -> Any:
-        import polars as pl
+    return Check(_holds(pl.sql_expr(sql)), error=reason, **_CAP)
 
-        return data.lazyframe.select(pl.sql_expr(sql))
 
-    return Check(holds, error=reason, **_CAP)
+def _holds(expr: pl.Expr) -> Any:
+    return lambda data: data.lazyframe.select(expr)
 
 
 def value_of(value: Any, dtype: str) -> Any:

@@ -16,7 +16,8 @@ CHAIN = 32  # comparisons are pushed into the scan, a lookup is not, and costs f
 
 @record
 class Cuts:
-    """Per stratum the lowest key of validation and the lowest key of test; below both is train."""
+    """Per stratum the lowest key of validation and the lowest key of test; below both is train. An edge of
+    2**64 - 1 stands for none, so that this one key of all cannot be told from it."""
 
     stratum: str
     keys: Mapping[Any, tuple[int, int]]

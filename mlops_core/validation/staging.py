@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_core.contracts import Table
-from mlops_core.validation.checks import row_schema, verdict
 from mlops_core.validation.contract import Contract
 from mlops_core.validation.intake import FLAG, RAW, Intake
 from mlops_core.validation.keys import Keys
 from mlops_core.validation.tables import batches
 from mlops_core.validation.tally import Tally
+from mlops_core.validation.verdicts import judge
 
 if TYPE_CHECKING:
     import polars as pl
@@ -80,11 +80,11 @@ def passed(
     `unlabelled` is the one of these reasons that is no fault of the data. Without a folder nothing is kept."""
     import polars as pl
 
-    schema, tally = _strict(row_schema(contract, taken), wanted), Tally(contract)
+    judged, tally = judge(contract, taken, wanted), Tally(contract)
     staged = Staged(folder or Path(), taken, tally, [])
     for raw in batches(table):
         batch = taken.apply(raw)
-        why = verdict(schema, batch, wanted)
+        why = judged.reasons(batch)
         first = tally.rows
         tally.add(batch.select(taken.columns), why, unlabelled)
         if folder is None:
@@ -98,7 +98,3 @@ def passed(
         part.write_parquet(staged.part(len(staged.starts)), compression="lz4", statistics=False)
         staged.starts.append(first)
     return staged
-
-
-def _strict(schema: Any, wanted: Mapping[str, str]) -> Any:
-    return schema.update_columns({name: {"nullable": False} for name in wanted}) if wanted else schema
