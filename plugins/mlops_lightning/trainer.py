@@ -77,7 +77,6 @@ class LightningTrainer:
     datamodule_options: arguments of its constructor; {train}, {validation}, {test} stand for the frozen Parquet files
     layout: how a table is encoded for your module: onehot, ordinal, or split (a dict of numbers and categories)
     output: what forward gives: logits, probability, value, or auto (seen from the answers)
-    logs: names of scores that your module logs and that `metric` may name
     export: onnx, safetensors, or auto (onnx where it can be)
     memory_mb: a split larger than this is streamed from disk
     checkpoint_epochs: epochs between checkpoints from which a killed fit goes on
@@ -103,7 +102,6 @@ class LightningTrainer:
     datamodule_options: Mapping[str, Any] = field(default_factory=dict)
     layout: Literal["onehot", "ordinal", "split"] = "onehot"
     output: Literal["auto", "logits", "probability", "value"] = "auto"
-    logs: tuple[str, ...] = ()
     export: Literal["auto", "onnx", "safetensors"] = "auto"
     memory_mb: Positive = 2048
     checkpoint_epochs: Positive = 1
@@ -125,10 +123,6 @@ class LightningTrainer:
     def modules(self) -> Sequence[str]:
         """Import names of the user's own code."""
         return tuple(dict.fromkeys(_home(path) for path in (self.module, self.datamodule) if path))
-
-    def metrics(self) -> Sequence[str]:
-        """Scores beside the core's own that `metric` may name."""
-        return self.logs
 
     def fit(self, dataset: Dataset, job: Job) -> Scores:
         from mlops_lightning.learning.line import fit

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +42,6 @@ def run(
         seed_all(job.seed, progress.epochs)
         if progress.epochs:
             data["ckpt_path"] = str(checkpoint)
-            if "weights_only" in inspect.signature(trainer.fit).parameters:
-                data["weights_only"] = True
         _fit(trainer, module, watch, job.project, data)
     if not progress.best_epoch:
         raise TrainingError(
@@ -79,6 +76,7 @@ def _trainer(lightning: Any, options: LightningTrainer, job: Job, watch: Any) ->
             gradient_clip_val=options.gradient_clip or None,
             deterministic="warn",
             callbacks=[watch],
+            plugins=[_files_class(lightning)()],
             default_root_dir=job.scratch,
             logger=False,
             enable_progress_bar=False,
@@ -103,3 +101,21 @@ def _resumed(checkpoint: Path) -> Progress:
 @functools.cache
 def _watch_class(lightning: Any) -> Any:
     return type("Watch", (Watch, lightning.callbacks.Checkpoint), {})
+
+
+class _Files:
+    """Checkpoints as plain files: tensors and plain data only. Lightning's own way imports every cloud's library."""
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        torch.save(checkpoint, path)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = None) -> Any:
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+@functools.cache
+def _files_class(lightning: Any) -> Any:
+    return type("Files", (_Files, lightning.plugins.CheckpointIO), {})
