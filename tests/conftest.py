@@ -21,10 +21,17 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mlops_core.bundle import open_bundle, seal
 from mlops_core.contracts import Choice, Column, Route, Serving, Signature
 from mlops_core.features import CategoryFeature, Encoder, ModelFile, NumberFeature, load_onnx, save_onnx
+
+# In CI the same examples each time: a red run must mean a change, not luck. Machines there may be slow and busy.
+settings.register_profile(
+    "house", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("house")
 
 INPUTS = (
     Column(name="age", kind="number", dtype="int64"),
