@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 APP = "mlops"
-PORTS_OF_REPLICAS = 200
+PORTS_OF_REPLICAS = 100
 # HAProxy's statistics listen on every interface, whatever Serve is told: its configuration is rewritten at each start.
 WRAPPER = """#!/bin/sh
 last=
@@ -32,14 +33,14 @@ def environment_of(folder: Path, host: str, haproxy: bool) -> dict[str, str]:
     """What every Serve process must find in its environment when it starts; `folder` is private and short."""
     names = ("METRICS", "STATS", "HTTP", "GRPC")
     port = {name: str(p) for name, p in zip(names, _free_ports(len(names)), strict=True)}
-    first = 20_000 + os.getpid() % 200 * PORTS_OF_REPLICAS // 10
+    first = 20_000 + os.getpid() % 60 * PORTS_OF_REPLICAS  # below the ports that systems hand out by themselves
     found = {
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": port["HTTP"],
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": port["GRPC"],
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + PORTS_OF_REPLICAS),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(first + 10_000),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first + 10_000 + PORTS_OF_REPLICAS),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(first + 6_000),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first + 6_000 + PORTS_OF_REPLICAS),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",
@@ -118,8 +119,18 @@ def trouble() -> str:
     return str(words[0]).strip()
 
 
+def dead() -> str:
+    """Which of Ray's own processes has died, without which nothing is healed any more; '' where they live."""
+    from ray._private import worker
+
+    return ", ".join(name for name, _ in worker._global_node.dead_processes() if name in ("raylet", "gcs_server"))
+
+
 def end_leftovers(host: Mapping[str, Any]) -> bool:
-    """Kills what names the private folder of a host that was killed: its Ray, and HAProxy, which outlives it."""
+    """Kills what names the private folder of a host that was killed: its Ray, and HAProxy, which outlives it.
+
+    False where that host had ended in order.
+    """
     folder = str(host.get("folder") or "")
     if not folder:
         return False
@@ -130,7 +141,15 @@ def end_leftovers(host: Mapping[str, Any]) -> bool:
     end = time.monotonic() + 5
     while any(_names(pid, folder) for pid in found) and time.monotonic() < end:
         time.sleep(0.05)
-    return bool(found)
+    return bool(found) or Path(folder).exists()
+
+
+def clear(host: Mapping[str, Any]) -> bool:
+    """The same, and its folder."""
+    found = end_leftovers(host)
+    if found:
+        shutil.rmtree(host["folder"], ignore_errors=True)
+    return found
 
 
 def _processes() -> list[int]:

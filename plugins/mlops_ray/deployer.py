@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,13 +81,11 @@ class RayServeDeployer:
             return process.stop() or process.tidy()
 
     def _process(self, state: Path) -> HostProcess:
-        from mlops_ray.cluster import end_leftovers
+        from mlops_ray.cluster import clear
 
-        return HostProcess(state, self.startup_timeout, module="mlops_ray.host", listens=False, clear=end_leftovers)
+        return HostProcess(state, self.startup_timeout, module="mlops_ray.host", listens=False, clear=clear)
 
     def _refuse_impossible(self) -> None:
-        import os
-
         from mlops_ray.cluster import has_haproxy
 
         wanted, there = self.replicas * self.cpus, os.cpu_count() or 1

@@ -13,11 +13,12 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mlops_core import create_app, hold, read_state, say, write_state
 from mlops_core import wanted as serving_of
@@ -25,6 +26,10 @@ from mlops_core.errors import MlopsError, ServingError
 
 log = logging.getLogger("mlops_ray.host")
 PATIENCE = 600.0  # the deployer gives up long before
+
+
+class Lost(Exception):
+    """The cluster of this host has died: everything begins anew, on the same port."""
 
 
 class Host:
@@ -54,10 +59,14 @@ class Host:
 
     def run(self) -> None:
         """Serves until SIGTERM; SIGHUP reads desired.json again."""
+        from mlops_ray import cluster
+
         while not self.ending:
             if self.woken.wait(1.0):
                 self.woken.clear()
                 self._change()
+            if gone := cluster.dead():
+                raise Lost(f"{gone} of this endpoint died")
 
     def tell(self, made: Mapping[str, Any], failed: dict[str, Any] | None = None) -> None:
         now = {"generation": made["generation"], "serving": made["serving"], "failed": failed}
@@ -140,20 +149,49 @@ def rehearse(desired: Mapping[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("state", type=Path)
-    parser.add_argument("--ready", type=int, required=True)
-    given = parser.parse_args(arguments)
+    parser.add_argument("--ready", type=int, default=-1)
+    parser.add_argument("--again", action="store_true")
+    given, inherited = parser.parse_args(arguments), dict(os.environ)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with hold(given.state / "host.lock"):
+        if given.again and not _goes_on(given.state):
+            return 0
         try:
-            return _serve(given.state, given.ready)
+            return _serve(given.state, given.ready, inherited)
         except MlopsError as error:
             log.error("%s", error)
-            with contextlib.suppress(OSError):
-                say(given.ready, str(error))
+            _say(given.ready, str(error))
             return error.exit_code
 
 
-def _serve(state: Path, ready: int) -> int:
+def _goes_on(state: Path) -> bool:
+    """False where somebody stopped the endpoint while this process had let go of its lock to begin anew."""
+    try:
+        shutil.rmtree(read_state(state / "host.json")["folder"], ignore_errors=True)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _say(ready: int, text: str) -> None:
+    """To the deployer, where one waits."""
+    if ready >= 0:
+        with contextlib.suppress(OSError):
+            say(ready, text)
+
+
+def _begin_anew(state: Path, inherited: Mapping[str, str]) -> NoReturn:
+    """The same process id, and nothing else of what was: Ray cannot be shut down in order any more."""
+    from mlops_ray.cluster import end_leftovers
+
+    end_leftovers(read_state(state / "host.json"))
+    with contextlib.suppress(ChildProcessError):  # what comes after us would not know its dead children
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "mlops_ray.host", str(state), "--again"], inherited)
+
+
+def _serve(state: Path, ready: int, inherited: Mapping[str, str]) -> int:
     from mlops_ray.cluster import environment_of
     from mlops_ray.runtime import private_folder, started
 
@@ -170,8 +208,12 @@ def _serve(state: Path, ready: int) -> int:
         with started(folder, ServingError, env=settings, preload=("ray.serve", "mlops_ray.front")):
             host.begin()
             log.info("%s answers after %.1f s", process["url"], time.monotonic() - began)
-            say(ready, "ready")
-            host.run()
+            _say(ready, "ready")
+            try:
+                host.run()
+            except Lost as error:
+                log.error("%s; starting again", error)
+                _begin_anew(state, inherited)
             _end()
     return 0
 

@@ -71,7 +71,7 @@ class _Told:
         self.step = step
         self.best = found if not self.best or better(found, self.best, self.goal) else self.best
         try:
-            tune.report({**self.message(found), "scores": self.best})
+            tune.report(self.message(self.best))  # a trainer keeps its best epoch, so that is what a trial is worth
         except SystemExit:
             self.stopped = True
             raise Pruned from None

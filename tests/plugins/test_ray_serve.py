@@ -53,6 +53,12 @@ def ask(endpoint: Endpoint) -> httpx.Response:
     return httpx.post(f"{endpoint.url}/predict", json=ROW, timeout=30, trust_env=False)
 
 
+def ready(endpoint: Endpoint) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"{endpoint.url}/readyz", trust_env=False).status_code == 200
+    return False
+
+
 @contextmanager
 def load(endpoint: Endpoint, callers: int = 4) -> Iterator[list[tuple[float, int | str, Any]]]:
     """Callers without pause, over kept connections; (when, version or what went wrong, id) for each request."""
@@ -115,9 +121,11 @@ def test_it_answers_and_listens_on_loopback_only(endpoint, deployer, serving):
     assert httpx.get(f"{endpoint.url}/v2/models/credit/ready", trust_env=False).status_code == 200
     assert httpx.post(f"{endpoint.url}/predict", json={"income": "much"}, trust_env=False).status_code == 422
 
-    listening = {c.laddr for p in tree(endpoint) for c in connections(p) if c.status == "LISTEN"}
+    port, end, listening = int(endpoint.url.rpartition(":")[2]), time.monotonic() + 10, set()
+    while port not in {a.port for a in listening}:  # HAProxy hands its socket over when it learns of a replica
+        assert time.monotonic() < end
+        listening = {c.laddr for p in tree(endpoint) for c in connections(p) if c.status == "LISTEN"}
     assert {str(a.ip).removeprefix("::ffff:") for a in listening} == {"127.0.0.1"}
-    assert int(endpoint.url.rpartition(":")[2]) in {a.port for a in listening}
     assert any("haproxy" in title(p) for p in tree(endpoint))
     assert len(replicas(endpoint)) == 2
 
@@ -204,6 +212,20 @@ def test_a_killed_endpoint_comes_back_on_its_port_with_what_was_desired(endpoint
     assert again.pid != endpoint.pid
     assert ask(again).json()["version"] == 2
     assert not any(alive(pid) for pid in left)
+
+
+def test_when_ray_itself_dies_the_endpoint_comes_back_by_itself(endpoint, deployer, serving):
+    running, _ = deployer.actual("credit", serving().state)
+    before = {p.pid for p in tree(running) if p.pid != running.pid}
+    raylet = next(p.pid for p in tree(running) if "/raylet" in title(p))
+    os.kill(raylet, signal.SIGKILL)
+    killed = time.monotonic()
+    while any(alive(pid) for pid in before) or not ready(running):
+        assert time.monotonic() - killed < 120
+        time.sleep(0.2)
+    print(f"back {time.monotonic() - killed:.1f} s after raylet was killed")
+    assert deployer.actual("credit", serving().state) == (running, serving({2: 100}))
+    assert ask(running).json()["version"] == 2
 
 
 def test_stopping_answers_what_is_under_way_writes_the_log_and_leaves_nothing(endpoint, deployer, serving):
