@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mlops_core.validation import contract_problems
+from mlops_core.validation.reading import COLUMN, TOP
 
 SCHEMA = {
     "age": "Int64",
@@ -165,3 +169,16 @@ def test_a_check_of_form_imports_no_table_library() -> None:
         "assert not {'polars', 'pandera', 'pandas', 'pyarrow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_reference_documents_every_key_and_its_example_is_right() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "contract.md").read_text()
+    example = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.S)[0])
+    documented = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+    assert documented == {*COLUMN, *TOP} - {"columns"}
+    assert set(example) == set(TOP) and contract_problems(example, None, "status") == []
+    assert {key for rule in example["columns"].values() for key in rule} >= {*COLUMN} - {
+        "kind",
+        "finite",
+        "description",
+    }
