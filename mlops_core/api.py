@@ -7,18 +7,20 @@ person can mend, and leaves nothing open.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlops_core.contracts import Choice, Endpoint, ModelVersion, Rollout, Verdict, Window, record
+from mlops_core.contracts import Choice, Endpoint, ModelVersion, Verdict, Window, record
 from mlops_core.errors import ServingError, UsageError, did_you_mean
+from mlops_core.ledger import whoami
 from mlops_core.plan import Plan
 from mlops_core.workspace import STATE, Workspace
 
 CHAMPION, PREVIOUS = "champion", "previous"
+Waiting = Callable[[str], None] | None  # told who holds the project, once, where that is waited for
 
 
 @record
@@ -39,6 +41,8 @@ def init(folder: Path, recipe: str = "credit") -> Path:
     source = recipes()
     if recipe not in source:
         raise UsageError(f"unknown recipe {recipe!r}; {did_you_mean(recipe, source)}")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a new folder")
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; name a new folder")
     shutil.copytree(source[recipe], folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(STATE, "__pycache__"))
@@ -67,31 +71,30 @@ def run(
     cause: str = "manual",
     until: str = "",
     observers: Iterable[Any] = (),
-    waiting: Callable[[str], None] | None = None,
+    waiting: Waiting = None,
 ) -> Any:
     """Makes reality equal to the declaration; see `mlops_core.flow.run` for what it gives and raises."""
     from mlops_core.flow import run as close
 
     with _context(project, overrides) as context:
-        plugins = context.workspace.plugins
-        built = [plugins.build("observer", c) for c in context.declaration.observers]
-        plugins.watch([*built, *observers])
+        _watch(context, observers)
         return close(context, cause, until, waiting)
 
 
 def status(project: Path, overrides: Sequence[str] = (), *, judge: bool = True) -> Status:
-    """What is there. With `judge`, the prediction log since the last deployment is judged by the monitor now."""
-    from mlops_core.flow import deploying
+    """What is there. With `judge`, the monitor judges what the serving version has answered so far."""
+    from mlops_core.flow import deploying, judging
 
     with _context(project, overrides) as context:
         name, ledger = context.declaration.name, context.workspace.ledger
         found = deploying.actual(context)
-        judged = _judge(context, found[0]) if judge and found else None
+        _watch(context)
+        judged = judging.judge(context, found[1]) if judge and found else None
         past = ledger.verdicts(name, limit=1)
         window, verdict = judged or (past[0] if past else (None, None))
         return Status(
             name=name,
-            versions=ledger.versions(name),
+            versions=_versions(context),
             aliases=ledger.aliases(name),
             endpoint=found[0] if found else None,
             verdict=verdict,
@@ -103,15 +106,13 @@ def status(project: Path, overrides: Sequence[str] = (), *, judge: bool = True) 
 def versions(project: Path, overrides: Sequence[str] = ()) -> tuple[tuple[ModelVersion, ...], Mapping[str, int]]:
     """Every version, and the aliases."""
     with _context(project, overrides) as context:
-        name = context.declaration.name
-        return context.workspace.ledger.versions(name), context.workspace.ledger.aliases(name)
+        return _versions(context), context.workspace.ledger.aliases(context.declaration.name)
 
 
 def version(project: Path, number: int, overrides: Sequence[str] = ()) -> ModelVersion:
     """One version. Raises StoreError that names the versions there are."""
     with _context(project, overrides) as context:
-        found: ModelVersion = context.workspace.ledger.version(context.declaration.name, number)
-        return found
+        return _here(context, context.workspace.ledger.version(context.declaration.name, number))
 
 
 def audit(project: Path, limit: int = 200, overrides: Sequence[str] = ()) -> tuple[tuple[Any, ...], str]:
@@ -120,34 +121,39 @@ def audit(project: Path, limit: int = 200, overrides: Sequence[str] = ()) -> tup
         return context.workspace.ledger.audit(limit=limit), context.workspace.ledger.verify_audit()
 
 
-def promote(project: Path, number: int, *, reason: str, overrides: Sequence[str] = ()) -> Endpoint | None:
-    """Makes an accepted version champion by hand, and the endpoint serve it."""
+def promote(
+    project: Path, number: int, *, reason: str, overrides: Sequence[str] = (), waiting: Waiting = None
+) -> Endpoint | None:
+    """Makes an accepted version champion by hand, and the endpoint serve it; a run under way is waited for."""
     with _context(project, overrides) as context:
         ledger, name = context.workspace.ledger, context.declaration.name
         chosen = ledger.version(name, number)
         if chosen.status != "accepted":
             why = "; ".join(chosen.reasons)
             raise UsageError(f"version {number} was rejected by its gate ({why}); only an accepted one can be promoted")
-        with ledger.lock(name):
+        _watch(context)
+        with ledger.lock(name, waiting):
             before = ledger.aliases(name).get(CHAMPION)
             if before == number:
                 raise UsageError(f"version {number} is the champion already")
             _move(context, before, number, reason)
-            return _redeploy(context, before, number, reason)
+            return _redeploy(context, reason)
 
 
-def rollback(project: Path, *, reason: str, overrides: Sequence[str] = ()) -> tuple[int, Endpoint | None]:
-    """Makes the previous champion champion again, and the endpoint serve it."""
+def rollback(
+    project: Path, *, reason: str, overrides: Sequence[str] = (), waiting: Waiting = None
+) -> tuple[int, Endpoint | None]:
+    """Makes the previous champion champion again, and the endpoint serve it; a run under way is waited for."""
     with _context(project, overrides) as context:
         ledger, name = context.workspace.ledger, context.declaration.name
-        with ledger.lock(name):
+        _watch(context)
+        with ledger.lock(name, waiting):
             aliases = ledger.aliases(name)
-            previous = aliases.get(PREVIOUS)
-            if previous is None:
+            previous, before = aliases.get(PREVIOUS), aliases.get(CHAMPION)
+            if previous is None or previous == before:
                 raise UsageError("there is no earlier champion to roll back to; see 'mlops versions'")
-            before = aliases.get(CHAMPION)
             _move(context, before, previous, reason)
-            return previous, _redeploy(context, before, previous, reason)
+            return previous, _redeploy(context, reason)
 
 
 def stop(project: Path, overrides: Sequence[str] = (), *, reason: str = "") -> bool:
@@ -160,7 +166,7 @@ def stop(project: Path, overrides: Sequence[str] = (), *, reason: str = "") -> b
             return False
         stopped: bool = context.build("deployer", choice).stop(name, context.workspace.state / "serve" / name)
         if recorded:
-            ledger.desire(name, None, deployer=choice.plugin, actor=_user(), reason=reason or "stopped by hand")
+            ledger.desire(name, None, deployer=choice.plugin, actor=whoami(), reason=reason or "stopped by hand")
         return stopped
 
 
@@ -185,7 +191,7 @@ def predict(
         f"{endpoint.url}/predict", json.dumps({"rows": list(rows)}).encode(), {"content-type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with _opener(endpoint.url).open(request, timeout=60) as answer:
             return {"asked": list(rows), **json.load(answer)}
     except urllib.error.HTTPError as error:
         raise ServingError(_refused(error.read())) from error
@@ -225,55 +231,43 @@ def _places(project: Path, overrides: Sequence[str], plugins: Any) -> Callable[[
     return place
 
 
+def _versions(context: Any) -> tuple[ModelVersion, ...]:
+    return tuple(_here(context, v) for v in context.workspace.ledger.versions(context.declaration.name))
+
+
+def _here(context: Any, version: ModelVersion) -> ModelVersion:
+    """The version with its bundle's place today: a project may have been moved since."""
+    home = context.workspace.home("bundles", version.model.artifact)
+    return replace(version, model=replace(version.model, path=home))
+
+
+def _watch(context: Any, observers: Iterable[Any] = ()) -> None:
+    """The declared observers, and those given, are told from now on."""
+    plugins = context.workspace.plugins
+    plugins.watch([*(plugins.build("observer", c) for c in context.declaration.observers), *observers])
+
+
 def _move(context: Any, before: int | None, after: int, reason: str) -> None:
-    ledger, name, actor = context.workspace.ledger, context.declaration.name, _user()
-    if before is not None:
-        ledger.set_alias(name, PREVIOUS, before, actor=actor, reason=reason)
-    ledger.set_alias(name, CHAMPION, after, actor=actor, reason=reason)
+    moves = {CHAMPION: after} | ({PREVIOUS: before} if before is not None else {})
+    context.workspace.ledger.set_aliases(context.declaration.name, moves, actor=whoami(), reason=reason)
 
 
-def _redeploy(context: Any, before: int | None, after: int, reason: str) -> Endpoint | None:
+def _redeploy(context: Any, reason: str) -> Endpoint | None:
     from mlops_core.flow import deploying
 
     if deploying.actual(context) is None:
         return None
     wanted = deploying.desired(context)
-    endpoint = deploying.apply(context, wanted) if wanted else None
-    rollout = Rollout(
-        name=context.declaration.name,
-        strategy="all_at_once",
-        stable=before or 0,
-        candidate=after,
-        state="done",
-        reason=reason,
-    )
-    context.workspace.plugins.tell("mlops_rollout", rollout=rollout)
-    return endpoint
+    return deploying.apply(context, wanted, reason) if wanted else None
 
 
-def _judge(context: Any, endpoint: Endpoint) -> tuple[Window, Verdict] | None:
-    from mlops_core.bundle import open_bundle
-    from mlops_core.contracts import Alert
-    from mlops_core.flow import deploying
-    from mlops_core.windows import collect
+def _opener(url: str) -> Any:
+    """Opens URLs; one of this machine never through a proxy."""
+    import urllib.parse
+    import urllib.request
 
-    d, workspace = context.declaration, context.workspace
-    now = deploying.actual(context)
-    if d.monitor is None or now is None:
-        return None
-    serving = now[1]
-    route = serving.routes[0]
-    window = collect(serving.log, workspace.state / "windows", endpoint=d.name, version=route.version)
-    if window is None:
-        return None
-    bundle = open_bundle(route.bundle, plugins=workspace.plugins, sha256=route.sha256, trust=d.trust)
-    if bundle.profile is None:
-        return None
-    verdict = context.build("monitor", d.monitor).judge(bundle.profile, window)
-    workspace.ledger.put_verdict(d.name, window, verdict)
-    if verdict.state == "alarm":
-        workspace.plugins.tell("mlops_alert", alert=Alert(window=window, verdict=verdict))
-    return window, verdict
+    here = urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
 
 
 def _sample_rows(bundle: Path, count: int) -> list[dict[str, Any]]:
@@ -291,10 +285,3 @@ def _refused(body: bytes) -> str:
         return body.decode(errors="replace")[:500]
     errors = [f"row {e.get('row')}, column {e.get('column')}: {e.get('message')}" for e in problem.get("errors", [])]
     return "\n".join([str(problem.get("detail") or problem.get("title")), *errors])
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

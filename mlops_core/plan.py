@@ -8,9 +8,12 @@ from typing import Any, Literal
 
 from mlops_core.contracts import record
 from mlops_core.flow import STAGES, Context, deploying
-from mlops_core.flow.context import Stage, key_of
+from mlops_core.flow.context import Pending, Stage, key_of
+from mlops_core.flow.failing import told
+from mlops_core.flow.proving import refusal
 from mlops_core.ledger import Outcome
 
+UNKNOWN = "source"  # stands for a source that only reading can tell; what it said before tells nothing
 INPUTS = ("input.", "tuned.")
 COUNTING = 2.0  # seconds that counting rows may take
 
@@ -27,7 +30,7 @@ class Cause:
     def __str__(self) -> str:
         where = f" ({self.place})" if self.place else ""
         if self.old is None:
-            return f"{self.key} {_shown(self.new)}{where}"
+            return " ".join(filter(None, [self.key, _shown(self.new)])) + where
         return f"{self.key} {_shown(self.old)} -> {_shown(self.new)}{where}"
 
 
@@ -43,10 +46,14 @@ class Step:
 
 @record
 class Plan:
-    """Every step in order. `due` where a run would change something."""
+    """Every step in order. `due` where a run would change something.
+
+    `rejected` says why the declared model is not served: it did not pass its gate, and `run` says so again.
+    """
 
     name: str
     steps: tuple[Step, ...]
+    rejected: str = ""
 
     @property
     def due(self) -> bool:
@@ -56,20 +63,28 @@ class Plan:
 def plan(context: Context, places: Callable[[str], str] = lambda key: "") -> Plan:
     """The steps between the declaration and reality. `places(key)` says where a declared value is written."""
     steps: list[Step] = []
-    for stage in STAGES:
-        if stage.declared(context):
-            steps.append(_step(context, stage, places, steps))
-    steps += _deploy(context, steps)
-    return Plan(name=context.declaration.name, steps=tuple(steps))
+    workspace, name = context.workspace, ""
+    try:
+        for stage in STAGES:
+            name = stage.name
+            if stage.declared(context):
+                steps.append(_step(context, stage, places))
+        name = deploying.NAME
+        steps += _deploy(context, steps)
+    except Exception as error:  # a plugin's own fault, as when it cannot say what its data are
+        raise told(workspace.root, workspace.state, name, error) from error
+    gate = context.results.get("gate")
+    rejected = refusal(gate) if gate and not gate["passed"] else ""
+    return Plan(name=context.declaration.name, steps=tuple(steps), rejected=rejected)
 
 
-def _step(context: Context, stage: Stage, places: Callable[[str], str], before: list[Step]) -> Step:
+def _step(context: Context, stage: Stage, places: Callable[[str], str]) -> Step:
     ledger, name = context.workspace.ledger, context.declaration.name
     latest = ledger.latest(name, stage.name)
     own = stage.own(context)
     try:
         parts = {**own, **stage.inputs(context)}
-    except KeyError as missing:  # an earlier stage has no result yet: what it leaves cannot be known
+    except Pending as missing:  # an earlier stage has no result yet: what it leaves cannot be known
         due = missing.args[0]
         causes = _differences(own, latest, places, known_only=True) if latest else ()
         return Step(
@@ -122,7 +137,7 @@ def _differences(
     if known_only:
         keys = [k for k in keys if not k.startswith((*INPUTS, "source"))]
     return tuple(
-        Cause(key=k, old=before.get(k), new=parts.get(k), place=places(k))
+        Cause(key=k, old=None if k == UNKNOWN else before.get(k), new=parts.get(k), place=places(k))
         for k in keys
         if before.get(k) != parts.get(k)
     )
@@ -163,11 +178,21 @@ def _deploy(context: Context, before: list[Step]) -> list[Step]:
     if context.declaration.deployer is None:
         return []
     due = next((s.stage for s in before if s.state == "due"), "")
-    wanted = deploying.desired(context)
-    causes = [Cause(key=k, old=a, new=b) for k, (a, b) in deploying.causes(context, wanted).items()]
+    wanted = deploying.desired(context, restore=False)
+    causes = _lost(context)
+    causes += [Cause(key=k, old=a, new=b) for k, (a, b) in deploying.causes(context, wanted).items()]
     if due:
         causes.append(Cause(key="version", old=_serving(wanted), new="the next one, when it passes its gate"))
     return [Step(stage=deploying.NAME, state="due" if causes else "unchanged", causes=tuple(causes))]
+
+
+def _lost(context: Context) -> list[Cause]:
+    """Whether the champion's bundle is gone for good, which stops a deployment."""
+    d, workspace = context.declaration, context.workspace
+    number = workspace.ledger.aliases(d.name).get("champion")
+    if number is None or workspace.lies("bundles", workspace.ledger.version(d.name, number).model.artifact):
+        return []
+    return [Cause(key=f"bundle of version {number}", old=None, new="lost or altered")]
 
 
 def _serving(wanted: Any) -> int | None:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from mlops_core import metrics
-from mlops_core.contracts import Check, Columns, Dataset, Evaluation, GateRule, Predict, Score
-from mlops_core.errors import UsageError
+from mlops_core.contracts import Check, Column, Columns, Dataset, Evaluation, GateRule, Predict, Score, Signature
+from mlops_core.errors import DataError, UsageError, did_you_mean
 from mlops_core.features import target_values, to_columns
 
 SMALLEST_SLICE = 20
+Other = Callable[[str], Evaluation | str | None]
 
 
 def evaluate(
@@ -23,25 +24,35 @@ def evaluate(
     metric: str = "",
     seed: int = 0,
     batch: int = 8192,
+    inputs: Sequence[Column] | None = None,
 ) -> Evaluation:
     """Every metric of the task on the test split with 95 % bootstrap intervals, overall and per slice.
 
     A slice is one value of a declared column ('sex=female'); those under 20 rows are left out, since their
-    intervals say nothing. Predictions are made in batches, so that a large split needs little memory.
+    intervals say nothing. Predictions are made in batches, so that a large split needs little memory. Rows whose
+    weight is missing or zero do not count. `inputs`: what the model takes, by default the data set's features.
     """
     import polars as pl
 
-    path = dataset.split("test")
     weights = [c.name for c in dataset.having("weight")]
-    names = sorted({c.name for c in dataset.having("feature")} | {dataset.target, *slices, *weights})
+    taken = tuple(dataset.having("feature") if inputs is None else inputs)
+    names = sorted({c.name for c in taken} | {dataset.target, *slices, *weights})
+    _refuse_unknown(slices, dataset)
+    table = pl.scan_parquet(dataset.split("test")).select(names)
+    if weights:
+        table = table.filter(pl.col(weights[0]).fill_nan(0) > 0)
     targets: list[Any] = []
     answers: list[Columns] = []
     groups: list[pl.DataFrame] = []
-    rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+    rows = table.select(pl.len()).collect().item()
+    if not rows:
+        raise DataError(
+            "no row of the test split can be scored: " + ("all weigh nothing" if weights else "it is empty")
+        )
     for start in range(0, rows, batch):
-        frame = pl.scan_parquet(path).select(names).slice(start, batch).collect()
+        frame = table.slice(start, batch).collect()
         targets.append(target_values(frame, dataset))
-        answers.append(predict(to_columns(frame, dataset.having("feature"))))
+        answers.append(predict(to_columns(frame, taken)))
         groups.append(frame.select([*slices, *weights]))
     target = np.concatenate(targets)
     answer = {k: np.concatenate([np.asarray(a[k]) for a in answers]) for k in answers[0]}
@@ -61,12 +72,28 @@ def evaluate(
     )
 
 
-def judge(rules: Sequence[GateRule], model: Evaluation, other: Callable[[str], Evaluation | None]) -> tuple[Check, ...]:
-    """How each rule came out. `other(alias)` gives the evaluation of that alias on the same test split, or None."""
+def unfit(signature: Signature, dataset: Dataset) -> str:
+    """Why a model with that signature cannot be scored on that data set, in words; '' where it can."""
+    there = {c.name: c.kind for c in dataset.columns}
+    for column in signature.inputs:
+        if column.name not in there:
+            return f"it has no column {column.name!r}"
+        if there[column.name] != column.kind:
+            return f"column {column.name!r} is {there[column.name]}, and was {column.kind}"
+    if (signature.task, signature.target) != (dataset.task, dataset.target):
+        return f"its target is {dataset.target!r} ({dataset.task}), and was {signature.target!r} ({signature.task})"
+    if signature.classes != dataset.classes:
+        return f"its classes are {', '.join(dataset.classes)}, and were {', '.join(signature.classes)}"
+    return ""
+
+
+def judge(rules: Sequence[GateRule], model: Evaluation, other: Other) -> tuple[Check, ...]:
+    """How each rule came out. `other(alias)` gives the evaluation of that alias on the same test split, None
+    where there is no such version, or in words why it cannot be scored: then the rule is not met."""
     return tuple(_judge(rule, model, other) for rule in rules)
 
 
-def _judge(rule: GateRule, model: Evaluation, other: Callable[[str], Evaluation | None]) -> Check:
+def _judge(rule: GateRule, model: Evaluation, other: Other) -> Check:
     score = _score(rule, model)
     if score is None:
         return Check(
@@ -79,6 +106,9 @@ def _judge(rule: GateRule, model: Evaluation, other: Callable[[str], Evaluation 
         base = other(rule.versus)
         if base is None:
             return Check(rule=rule, passed=True, reason=f"{shown}: there is no {rule.versus} yet")
+        if isinstance(base, str):
+            hint = "leave this rule out of one run to start a new line of champions"
+            return Check(rule=rule, passed=False, reason=f"{shown}: {rule.versus} {base}; {hint}")
         reference = _score(rule, base)
         if reference is None:
             return Check(rule=rule, passed=True, reason=f"{shown}: {rule.versus} has no such slice")
@@ -109,12 +139,23 @@ def _name(rule: GateRule) -> str:
 
 
 def _masks(side: Any, slices: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    import polars as pl
+
     for column in slices:
-        values = side[column].cast(str).fill_null("missing").to_numpy()
-        for value in sorted(set(values)):
-            mask = values == value
-            if mask.sum() >= SMALLEST_SLICE:
-                yield f"{column}={value}", mask
+        values = side[column].cast(str).fill_null("missing")
+        large = values.value_counts().filter(pl.col("count") >= SMALLEST_SLICE)
+        for value in large[column].sort():
+            yield f"{column}={value}", (values == value).to_numpy()
+
+
+def _refuse_unknown(slices: Sequence[str], dataset: Dataset) -> None:
+    there = [c.name for c in dataset.columns]
+    unknown = [s for s in slices if s not in there]
+    if unknown:
+        raise UsageError(
+            f"slices: the data set holds no column {unknown[0]!r} (an ignored column is not kept); "
+            + did_you_mean(unknown[0], there)
+        )
 
 
 def _rows(answer: Columns, mask: Any) -> Columns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,20 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def print_json(value: Any) -> None:
-    json.dump(plain(value), sys.stdout, indent=1, default=str)
-    print()
+    print(to_json(value, indent=1))
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON that every reader takes: a number that is none (NaN, infinite) becomes null."""
+    return json.dumps(_finite(plain(value)), indent=indent, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def console(stderr: bool = False) -> Any:

@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        return _fail(_unforeseen(words[0], error), 1)
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
@@ -112,6 +114,20 @@ def _version() -> str:
     from importlib.metadata import version
 
     return f"mlops_core {version('mlops-core-framework')}"
+
+
+def _unforeseen(command: str, error: Exception) -> str:
+    """What nobody foresaw in a line, and its traceback in a file."""
+    import tempfile
+    import traceback
+
+    text = f"{command}: {type(error).__name__}: {error}; "
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="mlops-", suffix=".txt", delete=False) as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return text + "this was not foreseen"
+    return text + f"this was not foreseen: please report it with {file.name}"
 
 
 def _fail(message: str, code: int) -> int:

@@ -1,13 +1,18 @@
 """Shows what 'mlops run' would do and why, key by key. Changes nothing.
 
-Exits with 0 where nothing is due and 2 where work is due.
+Exits with 0 where nothing is due, 2 where work is due, and 4 where the declared model was rejected by its gate.
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from mlops_core.cli.arguments import add_project, console, print_json
+from mlops_core.errors import Rejected
+
+if TYPE_CHECKING:
+    from mlops_core.plan import Plan
 
 SUMMARY = "what run would do and why, key by key; changes nothing"
 MARKS = {"unchanged": ("=", "green"), "restore": ("^", "cyan"), "due": ("~", "yellow")}
@@ -26,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
 
     plan = api.plan(args.project, args.overrides)
     if args.json:
-        print_json({"name": plan.name, "due": plan.due, "steps": plan.steps})
-        return 2 if plan.due else 0
+        print_json({"name": plan.name, "due": plan.due, "rejected": plan.rejected, "steps": plan.steps})
+        return _code(plan)
     out = console()
     for step in plan.steps:
         mark, colour = MARKS[step.state]
@@ -39,9 +44,14 @@ def run(args: argparse.Namespace) -> int:
         if len(shown) < len(step.causes):
             out.print(f"    and {len(step.causes) - len(shown)} more: --all shows them")
     due = [s.stage for s in plan.steps if s.state != "unchanged"]
-    out.print(
-        f"{plan.name}: {', '.join(due)} due; 'mlops run' does it"
-        if due
-        else f"{plan.name}: reality is as declared; nothing to do"
-    )
-    return 2 if plan.due else 0
+    if plan.rejected:
+        out.print(f"{plan.name}: {plan.rejected}", markup=False)
+    if due:
+        out.print(f"{plan.name}: {', '.join(due)} due; 'mlops run' does it")
+    elif not plan.rejected:
+        out.print(f"{plan.name}: reality is as declared; nothing to do")
+    return _code(plan)
+
+
+def _code(plan: Plan) -> int:
+    return 2 if plan.due else Rejected.exit_code if plan.rejected else 0

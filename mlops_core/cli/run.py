@@ -6,7 +6,11 @@ Skips what is unchanged and intact, resumes what was cut off. Type it again at a
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
+from typing import TextIO
 
 from mlops_core.cli.arguments import add_project
 
@@ -22,11 +26,27 @@ def run(args: argparse.Namespace) -> int:
     from mlops_core import api
     from mlops_core.cli.view import choose, summary
 
-    view = choose(args.json, sys.stdout)
-    with view:
+    with contextlib.ExitStack() as stack:
+        view = choose(args.json, stack.enter_context(_alone()) if args.json else sys.stdout)
+        stack.enter_context(view)
         finished = api.run(args.project, args.overrides, until=args.until, observers=[view], waiting=view.waiting)
-    if args.json:
-        view.event("done", run=finished)
-    else:
-        print(summary(finished, args.project))
+        if args.json:
+            view.event("done", run=finished)
+            return 0
+    print(summary(finished, args.project))
     return 0
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[TextIO]:
+    """Standard output for the events alone: what else is printed meanwhile, in any process, goes to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as out:
+            yield out
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -22,10 +22,12 @@ def run(args: argparse.Namespace) -> int:
         print_json(found)
         return 0
     out = console()
-    names = {number: alias for alias, number in found.aliases.items()}
+    names: dict[int, list[str]] = {}
+    for alias, number in found.aliases.items():
+        names.setdefault(number, []).append(alias)
     out.print(f"{found.name}: {len(found.versions)} versions")
     for version in found.versions[-5:]:
-        alias = names.get(version.number, "")
+        alias = ", ".join(names.get(version.number, []))
         line = f"  {version.number:>3}  {version.status:<9} {alias:<10} {version.created[:19]}"
         line += f"  {version.evaluation.told()}"
         out.print(line, markup=False)

@@ -10,6 +10,7 @@ mlops versions audit                       who did what, when and why; verifies 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def _show(args: argparse.Namespace) -> int:
 def _promote(args: argparse.Namespace) -> int:
     from mlops_core import api
 
-    endpoint = api.promote(args.project, _number(args), reason=_reason(args))
+    endpoint = api.promote(args.project, _number(args), reason=_reason(args), waiting=_waiting)
     print(
         f"version {args.number} is champion"
         + (f"; {endpoint.url} serves it" if endpoint else "; no endpoint is running")
@@ -88,7 +89,7 @@ def _promote(args: argparse.Namespace) -> int:
 def _rollback(args: argparse.Namespace) -> int:
     from mlops_core import api
 
-    number, endpoint = api.rollback(args.project, reason=_reason(args))
+    number, endpoint = api.rollback(args.project, reason=_reason(args), waiting=_waiting)
     print(
         f"version {number} is champion again"
         + (f"; {endpoint.url} serves it" if endpoint else "; no endpoint is running")
@@ -133,6 +134,10 @@ def card(version: Any) -> str:
     lines += ["  gate", *[f"    {reason}" for reason in version.reasons or ("none declared",)]]
     lines += ["  declaration", *[f"    {line}" for line in str(version.config.get("text", "")).splitlines()]]
     return "\n".join(lines)
+
+
+def _waiting(holder: str) -> None:
+    print(f"waiting: {holder}", file=sys.stderr)
 
 
 def _number(args: argparse.Namespace) -> int:

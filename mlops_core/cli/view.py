@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from mlops_core.contracts import SPLITS, Dataset, Endpoint, Evaluation, Model, Scores, Tuned, plain
+from mlops_core.cli.arguments import to_json
+from mlops_core.contracts import SPLITS, Dataset, Endpoint, Evaluation, Model, Scores, Tuned
 from mlops_core.hookspecs import hookimpl
 
 EVERY = 5.0  # seconds between two progress lines where there is no terminal
@@ -64,7 +64,7 @@ class Events(View):
     """One JSON object a line."""
 
     def event(self, name: str, **facts: Any) -> None:
-        self.line(json.dumps({"event": name, **plain(facts)}, default=str))
+        self.line(to_json({"event": name, **facts}))
 
     def waiting(self, holder: str) -> None:
         self.event("waiting", holder=holder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from mlops_core.contracts import Choice, Declaration, Kind, Run, plain
+from mlops_core.contracts import Choice, Declaration, Kind, Run, Secret, plain
 from mlops_core.ledger import Outcome
 from mlops_core.plugins import Offer
 from mlops_core.workspace import Workspace
@@ -21,6 +21,17 @@ CARRIERS = frozenset(
 ) | {"code.mlops_core"}
 
 
+class Pending(Exception):
+    """A stage asks for what an earlier one left, and that has no result yet; its one argument names it."""
+
+
+class Results(dict[str, Any]):
+    """Stage -> the record it left."""
+
+    def __missing__(self, stage: str) -> Any:
+        raise Pending(stage)
+
+
 @dataclass
 class Context:
     """One pass along the line. `results` maps a stage's name to the record it left."""
@@ -28,14 +39,14 @@ class Context:
     workspace: Workspace
     declaration: Declaration
     run: Run | None = None
-    results: dict[str, Any] = field(default_factory=dict)
+    results: Results = field(default_factory=Results)
+    complaints: list[str] = field(default_factory=list)
 
     def tell(self, hook: str, **facts: Any) -> None:
         """Tells every observer, in the name of this run."""
         for complaint in self.workspace.plugins.tell(hook, run=self.run, **facts):
-            self.complaints.append(complaint)
-
-    complaints: list[str] = field(default_factory=list)
+            if complaint not in self.complaints:  # an observer that fails may do so at each of a thousand epochs
+                self.complaints.append(complaint)
 
     def build(self, kind: Kind, choice: Choice) -> Any:
         return self.workspace.plugins.build(kind, choice)
@@ -68,7 +79,7 @@ class Stage(Protocol):
         ...
 
     def inputs(self, context: Context) -> dict[str, Any]:
-        """The parts that earlier stages left; KeyError where one of them has no result yet."""
+        """The parts that earlier stages left; Pending where one of them has no result yet."""
         ...
 
     def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
@@ -96,9 +107,9 @@ def _relative(value: Any, root: str) -> Any:
         return {k: _relative(v, root) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_relative(v, root) for v in value]
-    text = str(value) if isinstance(value, str | Path) else None
-    if text is None:
+    if isinstance(value, Secret) or not isinstance(value, str | Path):
         return value
+    text = str(value)
     return text[len(root) + 1 :] if text.startswith(root + "/") else text
 
 

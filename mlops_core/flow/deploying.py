@@ -4,38 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops_core.contracts import Endpoint, Route, Serving, plain
+from mlops_core.contracts import Choice, Endpoint, Rollout, Route, Serving, plain
 from mlops_core.errors import ServingError
 from mlops_core.flow.context import Context
 from mlops_core.flow.proving import CHAMPION
+from mlops_core.ledger import whoami
 
 NAME = "deploy"
 
 
-def desired(context: Context) -> Serving | None:
-    """What should run: the champion at full weight; None where there is no champion or no deployer."""
+def desired(context: Context, restore: bool = True) -> Serving | None:
+    """What should run: the champion at full weight; None where there is no champion or no deployer.
+
+    Its bundle is laid out again where it was lost, and ServingError raised where it cannot be; not with
+    `restore=False`, which changes nothing.
+    """
     d, workspace = context.declaration, context.workspace
     number = workspace.ledger.aliases(d.name).get(CHAMPION)
     if d.deployer is None or number is None:
         return None
     version = workspace.ledger.version(d.name, number)
-    found = workspace.recover("bundles", version.model.artifact)
-    if found is None:
+    bundle = workspace.home("bundles", version.model.artifact)
+    if restore and workspace.recover("bundles", version.model.artifact) is None:
         raise ServingError(
             f"the bundle of version {number} is lost: neither {version.model.path} nor the object store has it intact"
         )
     state = workspace.state / "serve" / d.name
     limits = {k: d.deployer.options[k] for k in ("max_rows", "max_bytes") if k in d.deployer.options}
-    route = Route(version=number, bundle=found[0], sha256=version.model.digest)
+    route = Route(version=number, bundle=bundle, sha256=version.model.digest)
     return Serving(name=d.name, routes=(route,), state=state, log=state / "log", trust=d.trust, **limits)
 
 
 def actual(context: Context) -> tuple[Endpoint, Serving] | None:
-    """What runs now."""
+    """What runs now, also where another deployer than the declared one runs it."""
     d = context.declaration
-    if d.deployer is None:
+    recorded = context.workspace.ledger.desired(d.name)
+    choice = d.deployer
+    if recorded and (choice is None or choice.plugin != recorded[0]):
+        choice = Choice(plugin=recorded[0])
+    if choice is None:
         return None
-    found: tuple[Endpoint, Serving] | None = context.build("deployer", d.deployer).actual(
+    found: tuple[Endpoint, Serving] | None = context.build("deployer", choice).actual(
         d.name, context.workspace.state / "serve" / d.name
     )
     return found
@@ -64,7 +73,7 @@ def causes(context: Context, wanted: Serving | None) -> dict[str, tuple[Any, Any
     return found
 
 
-def apply(context: Context, wanted: Serving) -> Endpoint:
+def apply(context: Context, wanted: Serving, reason: str = "") -> Endpoint:
     """Makes it so: the desired state is in the ledger first, so that a crash in between is repaired by the next run."""
     d, ledger = context.declaration, context.workspace.ledger
     assert d.deployer is not None
@@ -73,9 +82,26 @@ def apply(context: Context, wanted: Serving) -> Endpoint:
     _stop_other(context, recorded)
     if recorded is None or recorded != (d.deployer.plugin, serving):
         numbers = ", ".join(str(r.version) for r in wanted.routes)
-        ledger.desire(d.name, serving, deployer=d.deployer.plugin, actor="mlops run", reason=f"serve version {numbers}")
+        words = f"serve version {numbers}" + (f": {reason}" if reason else "")
+        ledger.desire(d.name, serving, deployer=d.deployer.plugin, actor=whoami(), reason=words)
     endpoint: Endpoint = context.build("deployer", d.deployer).apply(wanted)
+    _tell_rollout(context, recorded, wanted, reason)
     return endpoint
+
+
+def _tell_rollout(context: Context, recorded: tuple[str, dict[str, Any]] | None, wanted: Serving, reason: str) -> None:
+    before = [r["version"] for r in recorded[1]["serving"]["routes"]] if recorded else []
+    after = [r.version for r in wanted.routes]
+    if before and before != after:
+        rollout = Rollout(
+            name=wanted.name,
+            strategy="all_at_once",
+            stable=before[0],
+            candidate=after[0],
+            state="done",
+            reason=reason,
+        )
+        context.tell("mlops_rollout", rollout=rollout)
 
 
 def _stop_other(context: Context, recorded: tuple[str, dict[str, Any]] | None) -> None:
@@ -83,8 +109,6 @@ def _stop_other(context: Context, recorded: tuple[str, dict[str, Any]] | None) -
     d = context.declaration
     if recorded is None or d.deployer is None or recorded[0] == d.deployer.plugin:
         return
-    from mlops_core.contracts import Choice
-
     context.build("deployer", Choice(plugin=recorded[0])).stop(d.name, context.workspace.state / "serve" / d.name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -153,10 +154,11 @@ class Train:
         scores = context.build("trainer", tuned(d.trainer, params)).fit(context.results["data"], job)
         if not (out / "model.json").exists():
             raise TrainingError(f"trainer {d.trainer.plugin!r} left no model.json in its model folder")
+        _refuse_unscored(d.trainer.plugin, d.metric, scores)
         return {"scores": plain(scores), "params": plain(params), "metric": d.metric}, out
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> dict[str, Any]:
-        return {**outcome.record, "path": path, "artifact": outcome.artifacts[0]}
+        return {**outcome.record, "path": path, "artifact": outcome.artifacts[0], "key": outcome.key}
 
 
 def _trainer(context: Context) -> dict[str, Any]:
@@ -168,6 +170,15 @@ def _trainer(context: Context) -> dict[str, Any]:
         modules, own = modules + users, own + [m.split(".")[0] for m in users]
     about = {"metric": d.metric, "seed": d.seed, **flatten("trust", list(d.trust))}
     return {**context.options("trainer", d.trainer), **about, **context.code(modules, own)}
+
+
+def _refuse_unscored(trainer: str, metric: str, scores: Any) -> None:
+    given = scores if isinstance(scores, Mapping) else {}
+    if metric not in given:
+        told = ", ".join(sorted(given)) or "none"
+        raise TrainingError(f"trainer {trainer!r} gave no validation score {metric!r}; it gave {told}")
+    if not math.isfinite(given[metric]):
+        raise TrainingError(f"trainer {trainer!r} gave {given[metric]} for {metric!r}: the fit came to nothing")
 
 
 def _mode(metric: str) -> Mode:

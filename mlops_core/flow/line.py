@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 from mlops_core.contracts import Artifact, Endpoint, Evaluation, Run, plain, record
-from mlops_core.errors import MlopsError, Rejected, StoreError, TrainingError, UsageError
+from mlops_core.errors import MlopsError, Rejected, UsageError, did_you_mean
 from mlops_core.flow import deploying
 from mlops_core.flow.context import Context, Stage, key_of
+from mlops_core.flow.failing import told
 from mlops_core.flow.learning import Data, Train, Tune
-from mlops_core.flow.proving import Evaluate, Gate, Seal
+from mlops_core.flow.proving import Evaluate, Gate, Seal, refusal
 from mlops_core.ledger import Outcome
 
 STAGES: tuple[Stage, ...] = (Data(), Tune(), Train(), Seal(), Evaluate(), Gate())
@@ -53,11 +52,11 @@ def run(
     """Closes what stands between the declaration and reality. One run at a time per project; others wait.
 
     `until` names the last stage to run. Raises Rejected where the model did not pass its gate (it stays
-    registered, and the endpoint keeps what it serves), or the error of the stage that failed.
+    registered, and the endpoint serves the champion as before), or the error of the stage that failed.
     """
     known = [s.name for s in STAGES] + [deploying.NAME]
     if until and until not in known:
-        raise UsageError(f"unknown stage {until!r}; expected one of: {', '.join(known)}")
+        raise UsageError(f"unknown stage {until!r}; {did_you_mean(until, known)}")
     ledger, name = context.workspace.ledger, context.declaration.name
     with ledger.lock(name, waiting):
         started = time.monotonic()
@@ -65,7 +64,8 @@ def run(
         try:
             finished = _line(context, until, started)
         except BaseException as error:
-            ledger.end_run(context.run, _state(error), str(error))
+            with contextlib.suppress(MlopsError):  # a full disk refuses this too; what went wrong first is told
+                ledger.end_run(context.run, _state(error), str(error))
             raise
         ledger.end_run(context.run, "done")
         return finished
@@ -86,11 +86,11 @@ def _line(context: Context, until: str, started: float) -> Finished:
         if stage.name == until:
             break
     gate = context.results.get(ACCEPTANCE)
-    if gate and not gate["passed"]:
-        failed = "; ".join(c["reason"] for c in gate["checks"] if not c["passed"])
-        raise Rejected(f"version {gate['number']} did not pass its gate: {failed}")
     if until in ("", deploying.NAME):
-        endpoint = _deploy(context, tally)
+        with _telling(context, deploying.NAME):
+            endpoint = _deploy(context, tally)
+    if gate and not gate["passed"]:
+        raise Rejected(refusal(gate))
     return Finished(
         run=context.run,
         performed=tuple(tally.performed),
@@ -106,6 +106,24 @@ def _line(context: Context, until: str, started: float) -> Finished:
 
 def advance(context: Context, stage: Stage, tally: Tally) -> None:
     """One stage: found intact, or performed and recorded."""
+    with _telling(context, stage.name):
+        _advance(context, stage, tally)
+
+
+@contextlib.contextmanager
+def _telling(context: Context, stage: str) -> Iterator[None]:
+    """What goes wrong inside is told to the observers, and raised in a person's words."""
+    try:
+        yield
+    except Exception as error:
+        failure = told(context.workspace.root, context.workspace.state, stage, error)
+        context.tell("mlops_failed", stage=stage, error=str(failure))
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def _advance(context: Context, stage: Stage, tally: Tally) -> None:
     ledger, name = context.workspace.ledger, context.declaration.name
     assert context.run is not None
     parts = {**stage.own(context), **stage.inputs(context)}
@@ -124,15 +142,7 @@ def advance(context: Context, stage: Stage, tally: Tally) -> None:
             _tell_finished(context, stage.name, skipped=True)
             return
     context.tell("mlops_started", stage=stage.name, cause=_why(parts, latest, key))
-    began = time.monotonic()
-    try:
-        outcome, path = _perform(context, stage, key, parts, began)
-    except Exception as error:
-        told = _told(context, stage.name, error)
-        context.tell("mlops_failed", stage=stage.name, error=str(told))
-        if told is error:
-            raise
-        raise told from error
+    outcome, path = _perform(context, stage, key, parts)
     context.results[stage.name] = stage.result(context, outcome, path)
     tally.performed.append(stage.name)
     _tell_finished(context, stage.name, skipped=False)
@@ -150,8 +160,9 @@ def _why(parts: Mapping[str, Any], latest: Outcome | None, key: str) -> str:
     return f"changed: {', '.join(names[:3])}{more}" if names else "declared again"
 
 
-def _perform(context: Context, stage: Stage, key: str, parts: dict[str, Any], began: float) -> tuple[Outcome, Any]:
+def _perform(context: Context, stage: Stage, key: str, parts: dict[str, Any]) -> tuple[Outcome, Any]:
     assert context.run is not None
+    began = time.monotonic()
     work = context.workspace.work(stage.name, key)
     found, folder = stage.perform(context, work, key)
     artifacts: tuple[Artifact, ...] = ()
@@ -194,11 +205,7 @@ def _deploy(context: Context, tally: Tally) -> Endpoint | None:
         f"{k}: {a if a is not None else 'none'} -> {b if b is not None else 'none'}" for k, (a, b) in due.items()
     )
     context.tell("mlops_started", stage=deploying.NAME, cause=words)
-    try:
-        endpoint = deploying.apply(context, wanted)
-    except Exception as error:
-        context.tell("mlops_failed", stage=deploying.NAME, error=str(error))
-        raise
+    endpoint = deploying.apply(context, wanted)
     tally.performed.append(deploying.NAME)
     context.tell("mlops_finished", stage=deploying.NAME, record=endpoint, skipped=False)
     return endpoint
@@ -206,28 +213,3 @@ def _deploy(context: Context, tally: Tally) -> Endpoint | None:
 
 def _tell_finished(context: Context, stage: str, skipped: bool) -> None:
     context.tell("mlops_finished", stage=stage, record=context.results[stage], skipped=skipped)
-
-
-def _told(context: Context, stage: str, error: Exception) -> Exception:
-    """The error in a person's words. What nobody foresaw is told in a line, and its traceback kept in a file."""
-    if isinstance(error, MlopsError):
-        return error
-    if isinstance(error, OSError) and error.errno in (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EROFS,
-        errno.EACCES,
-    ):
-        where = f" {error.filename}" if error.filename else ""
-        why = (error.strerror or str(error)).lower()
-        return StoreError(
-            f"cannot write{where}: {why}; what was done before is kept: free room or make it writable, and run again"
-        )
-    kept = context.workspace.state / "failures" / f"{stage}.txt"
-    with contextlib.suppress(OSError):
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_text("".join(traceback.format_exception(error)))
-    words = str(error).splitlines()[0] if str(error) else "no message"
-    story = kept.relative_to(context.workspace.root)
-    return TrainingError(f"{stage} failed: {type(error).__name__}: {words}; the whole story is in {story}")

@@ -6,10 +6,12 @@ import datetime
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mlops_core.contracts import (
+    Check,
     Dataset,
     Evaluation,
     Model,
@@ -19,13 +21,12 @@ from mlops_core.contracts import (
     plain,
     restore,
 )
-from mlops_core.flow.context import Context, flatten
+from mlops_core.flow.context import Context, flatten, key_of
 from mlops_core.flow.objective import tuned
-from mlops_core.ledger import Outcome
+from mlops_core.ledger import Outcome, whoami
 
 SAMPLES = 16  # rows of the smoke set that a version answers before its first request
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-ACTOR = "mlops run"
 
 
 class Seal:
@@ -51,6 +52,7 @@ class Seal:
         return {
             "input.data": context.results["data"].digest,
             "input.model": context.results["train"]["artifact"].sha256,
+            "input.training": context.results["train"]["key"],  # options and scores go into the lineage
         }
 
     def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
@@ -118,12 +120,17 @@ class Evaluate:
     def own(self, context: Context) -> dict[str, Any]:
         return {
             "metric": context.declaration.metric,
+            "seed": context.declaration.seed,
             **flatten("slices", list(context.declaration.slices)),
             **context.code(["mlops_core.promotion"], []),
         }
 
     def inputs(self, context: Context) -> dict[str, Any]:
-        return {"input.data": context.results["data"].digest, "input.bundle": context.results["seal"].digest}
+        return {
+            "input.data": context.results["data"].digest,
+            "input.bundle": context.results["seal"].digest,
+            "input.training": context.results["train"]["key"],  # a trainer's `load` may change, the bytes the same
+        }
 
     def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
         return plain(_evaluate(context, context.results["seal"])), None
@@ -147,21 +154,24 @@ class Gate:
         return rules
 
     def inputs(self, context: Context) -> dict[str, Any]:
-        return {"input.bundle": context.results["seal"].digest, "input.data": context.results["data"].digest}
+        return {
+            "input.bundle": context.results["seal"].digest,
+            "input.data": context.results["data"].digest,
+            "input.evaluation": key_of({"evaluation": context.results["evaluate"]}),
+        }
 
     def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
-        from mlops_core.promotion import judge
-
         d, ledger = context.declaration, context.workspace.ledger
         evaluation: Evaluation = context.results["evaluate"]
         champion = ledger.aliases(d.name).get(CHAMPION)
-
-        def other(alias: str) -> Evaluation | None:
-            number = ledger.aliases(d.name).get(alias)
-            return _evaluate(context, ledger.version(d.name, number).model) if number is not None else None
-
-        checks = judge(d.gate, evaluation, other)
+        known = ledger.version_of(d.name, key)
+        if known and known.number == champion:  # a run was cut off here: it has passed, and is not its own rival
+            checks = tuple(Check(rule=r, passed=True, reason=w) for r, w in zip(d.gate, known.reasons, strict=True))
+        else:
+            checks = _judged(context, evaluation)
         passed = all(c.passed for c in checks)
+        # The verdict on a version stands. Rejected once and now better than a weaker champion: another version.
+        identity = f"{key}:accepted" if passed and known and known.status == "rejected" else key
 
         def make(number: int) -> ModelVersion:
             return ModelVersion(
@@ -177,28 +187,66 @@ class Gate:
                 run=context.run.id if context.run else "",
             )
 
-        version = ledger.add_version(d.name, key, make)
+        version = ledger.add_version(d.name, identity, make)
         if passed and champion != version.number:
             reason = "; ".join(c.reason for c in checks) or "no gate is declared"
-            if champion is not None:
-                ledger.set_alias(
-                    d.name, PREVIOUS, champion, actor=ACTOR, reason=f"replaced by version {version.number}"
-                )
-            ledger.set_alias(d.name, CHAMPION, version.number, actor=ACTOR, reason=reason)
+            moves = {CHAMPION: version.number} | ({PREVIOUS: champion} if champion is not None else {})
+            ledger.set_aliases(d.name, moves, actor=whoami(), reason=f"passed its gate: {reason}")
         return {"number": version.number, "passed": passed, "checks": plain(checks)}, None
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> Mapping[str, Any]:
         return outcome.record
 
 
+def refusal(gate: Mapping[str, Any]) -> str:
+    """Why the version in the gate's record was rejected, in words."""
+    failed = "; ".join(c["reason"] for c in gate["checks"] if not c["passed"])
+    return f"version {gate['number']} did not pass its gate: {failed}"
+
+
+def _judged(context: Context, evaluation: Evaluation) -> tuple[Check, ...]:
+    from mlops_core.promotion import judge
+
+    d, ledger = context.declaration, context.workspace.ledger
+
+    @cache
+    def other(alias: str) -> Evaluation | str | None:
+        number = ledger.aliases(d.name).get(alias)
+        return None if number is None else _rival(context, number)
+
+    return judge(d.gate, evaluation, other)
+
+
+def _rival(context: Context, number: int) -> Evaluation | str:
+    """An earlier version on today's test split, or in words why it cannot be scored there."""
+    from mlops_core.promotion import unfit
+
+    model = context.workspace.ledger.version(context.declaration.name, number).model
+    bundle = _opened(context, model)
+    why = unfit(bundle.signature, context.results["data"])
+    return f"version {number} cannot be scored on this data: {why}" if why else _evaluate(context, model)
+
+
 def _evaluate(context: Context, model: Model) -> Evaluation:
-    from mlops_core.bundle import open_bundle
     from mlops_core.promotion import evaluate
 
-    d, found = context.declaration, context.workspace.recover("bundles", model.artifact)
+    d, bundle = context.declaration, _opened(context, model)
+    return evaluate(
+        bundle.predict,
+        context.results["data"],
+        d.slices,
+        metric=d.metric,
+        seed=d.seed,
+        inputs=bundle.signature.inputs,
+    )
+
+
+def _opened(context: Context, model: Model) -> Any:
+    from mlops_core.bundle import open_bundle
+
+    found = context.workspace.recover("bundles", model.artifact)
     path = found[0] if found else model.path
-    bundle = open_bundle(path, plugins=context.workspace.plugins, sha256=model.digest, trust=d.trust)
-    return evaluate(bundle.predict, context.results["data"], d.slices, metric=d.metric, seed=d.seed)
+    return open_bundle(path, plugins=context.workspace.plugins, sha256=model.digest, trust=context.declaration.trust)
 
 
 def _samples(dataset: Dataset, predict: Any) -> Any:

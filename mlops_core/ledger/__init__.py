@@ -11,11 +11,11 @@ from mlops_core.ledger.database import open_database
 from mlops_core.ledger.endpoints import Endpoints
 from mlops_core.ledger.locks import Locks
 from mlops_core.ledger.outcomes import Outcomes
-from mlops_core.ledger.records import AuditEntry, Outcome, RunRow
+from mlops_core.ledger.records import AuditEntry, Outcome, RunRow, whoami
 from mlops_core.ledger.runs import Runs
 from mlops_core.ledger.versions import Versions
 
-__all__ = ["AuditEntry", "Ledger", "Outcome", "RunRow"]
+__all__ = ["AuditEntry", "Ledger", "Outcome", "RunRow", "whoami"]
 
 
 class Ledger(Runs, Outcomes, Versions, Endpoints, AuditLog, Locks):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlops_core.contracts import ModelVersion, restore
@@ -53,6 +53,11 @@ class Versions(AuditBase):
             raise _unknown(name, number, [r[0] for r in rows])
         return _version(row[0])
 
+    def version_of(self, name: str, identity: str) -> ModelVersion | None:
+        """The version that `add_version` made under that identity."""
+        row = self.db.row("SELECT body FROM mlops_versions WHERE name = ? AND identity = ?", name, identity)
+        return _version(row[0]) if row else None
+
     def aliases(self, name: str) -> dict[str, int]:
         """Alias -> number of the version it points at."""
         rows = self.db.read("SELECT alias, version FROM mlops_aliases WHERE name = ? ORDER BY number", name)
@@ -61,22 +66,25 @@ class Versions(AuditBase):
 
     def set_alias(self, name: str, alias: str, number: int | None, *, actor: str, reason: str) -> None:
         """Points an alias at a version, or at none; where it points there already, nothing is recorded."""
+        self.set_aliases(name, {alias: number}, actor=actor, reason=reason)
+
+    def set_aliases(self, name: str, moves: Mapping[str, int | None], *, actor: str, reason: str) -> None:
+        """`set_alias` for several aliases at once: all of them move, or none."""
         with self.audited() as (tx, say):
-            before = _at(tx, name, alias)
-            if before == number:
-                return
-            if number is not None:
-                numbers = [r[0] for r in tx.read("SELECT number FROM mlops_versions WHERE name = ? ORDER BY 1", name)]
-                if number not in numbers:
-                    raise _unknown(name, number, numbers)
-            tx.insert("mlops_aliases", name=name, alias=alias, version=number, at=now(), actor=actor, reason=reason)
-            say(
-                actor=actor,
-                action="alias.moved" if number is not None else "alias.removed",
-                subject=f"{name}@{alias}",
-                reason=reason,
-                facts={"from": before, "to": number},
-            )
+            for alias, number in moves.items():
+                before = _at(tx, name, alias)
+                if before == number:
+                    continue
+                if number is not None:
+                    _known(tx, name, number)
+                tx.insert("mlops_aliases", name=name, alias=alias, version=number, at=now(), actor=actor, reason=reason)
+                say(
+                    actor=actor,
+                    action="alias.moved" if number is not None else "alias.removed",
+                    subject=f"{name}@{alias}",
+                    reason=reason,
+                    facts={"from": before, "to": number},
+                )
 
     def alias_at(self, name: str, alias: str, when: str) -> int | None:
         """Where an alias pointed at that time (ISO 8601): 'which version was champion last Tuesday'."""
@@ -87,6 +95,12 @@ class Versions(AuditBase):
             moment(when),
         )
         return row[0] if row else None
+
+
+def _known(tx: Transaction, name: str, number: int) -> None:
+    numbers = [r[0] for r in tx.read("SELECT number FROM mlops_versions WHERE name = ? ORDER BY 1", name)]
+    if number not in numbers:
+        raise _unknown(name, number, numbers)
 
 
 def _at(tx: Transaction, name: str, alias: str) -> int | None:
