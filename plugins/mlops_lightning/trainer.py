@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 
 from mlops_core.contracts import Dataset, Job, Predict, Scores
 
@@ -68,7 +68,7 @@ class LightningTrainer:
     gradient_clip: largest norm of the gradient; 0 does not clip
     model: shape of the built-in network
     accelerator: auto, cpu, gpu, mps, ... as in Lightning
-    devices: 1, or the index of the one device to use, as a list
+    devices: 1, or the index of the one device to use, as a list; one fit uses one device
     precision: 32-true, bf16-mixed, ... as in Lightning
     threads: CPU threads; 0 takes as many as the job was given
     module: import path of your LightningModule, file.ClassName
@@ -93,7 +93,7 @@ class LightningTrainer:
     gradient_clip: Annotated[float, Ge(0)] = 0.0
     model: Network = field(default_factory=Network)
     accelerator: str = "auto"
-    devices: Literal[1] | Annotated[tuple[int, ...], MinLen(1)] = 1
+    devices: Literal[1] | Annotated[tuple[int, ...], MinLen(1), MaxLen(1)] = 1
     precision: str = "32-true"
     threads: Annotated[int, Ge(0)] = 0
     module: str = ""

@@ -202,6 +202,13 @@ def test_a_streamed_split_gives_every_row_once(tmp_path: Path) -> None:
     assert first != next(iter(streamed)).target.tolist()
 
 
+def test_a_split_larger_than_its_budget_is_learnt_from_in_pieces(tmp_path: Path) -> None:
+    data = frozen(tmp_path / "data", table("binary", 20_000), "y", "binary")
+    work = job(tmp_path)
+    scores = LightningTrainer(threads=1, epochs=1, lr=0.01, memory_mb=1, model=SMALL).fit(data, work)
+    assert scores["auroc"] > 0.85
+
+
 def test_a_lone_last_row_is_left_out_of_training_batches(tmp_path: Path) -> None:
     from mlops_lightning.learning.data import Batches
 
