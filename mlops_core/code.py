@@ -43,6 +43,9 @@ class Code:
                 continue
             done.add((module, name))
             file = self._file(module)
+            if file is None and name and self._file(f"{module}.{name}"):  # a folder without __init__.py
+                todo.append((f"{module}.{name}", None))
+                continue
             if file is None or not self._first_party(module, file, known):
                 outside.add(module.split(".")[0])
                 continue
@@ -58,6 +61,8 @@ class Code:
             if module in seen:
                 continue
             seen[module] = facts["digest"]
+            if self._users(file):  # importing a module runs its package first
+                todo += [(parent, None) for parent in _parents(module) if self._file(parent)]
             for level, base, names in facts["imports"]:
                 target = _absolute(module, file, level, base)
                 todo += [(target, n) for n in names] or [(target, None)]
@@ -66,7 +71,17 @@ class Code:
         return found | {f"library.{k}": v for k, v in sorted(self._versions(outside).items())}
 
     def _first_party(self, module: str, file: Path, own: frozenset[str]) -> bool:
-        return module.split(".")[0] in own or self.project in file.parents
+        return module.split(".")[0] in own or self._users(file)
+
+    def _users(self, file: Path) -> bool:
+        """Whether a file lies in the project, and not in an environment that was made inside it."""
+        if self.project not in file.parents:
+            return False
+        return not any(env in file.parents for env in self._environments)
+
+    @cached_property
+    def _environments(self) -> tuple[Path, ...]:
+        return tuple(p for p in (Path(sys.prefix), Path(sys.base_prefix)) if self.project in p.parents)
 
     def _file(self, module: str) -> Path | None:
         found: str | None = self._specs.get(module, "")
@@ -146,6 +161,12 @@ def _locate(module: str, parents: dict[str, list[str] | None], project: str) -> 
     parents[module] = list(spec.submodule_search_locations or []) if spec else None
     origin = spec.origin if spec else None
     return origin if origin and origin.endswith(".py") else None
+
+
+def _parents(module: str) -> Iterator[str]:
+    while "." in module:
+        module = module.rpartition(".")[0]
+        yield module
 
 
 def _absolute(module: str, file: Path, level: int, base: str) -> str:

@@ -73,3 +73,39 @@ def test_a_damaged_cache_is_made_anew(tree: Path, tmp_path: Path) -> None:
     assert Code(cache, tmp_path / "project").parts(["zoo.lazy"], ["zoo"]) == Code(None, tmp_path / "project").parts(
         ["zoo.lazy"], ["zoo"]
     )
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's project, with an environment made inside it."""
+    root = tmp_path / "project"
+    site = root / ".venv" / "lib" / "site-packages"
+    for folder in (root / "parts", root / "pack" / "deep", site):
+        folder.mkdir(parents=True)
+    (root / "parts" / "scale.py").write_text("def scale():\n    return 1\n")
+    (root / "pack" / "__init__.py").write_text("import helper\n")
+    (root / "pack" / "deep" / "__init__.py").write_text("")
+    (root / "pack" / "deep" / "net.py").write_text("from ... import beyond\nimport nowhere.at.all\n")
+    (root / "helper.py").write_text("from . import nothing\n")
+    (site / "heavy.py").write_text("import heavier\n")
+    monkeypatch.setattr(sys, "prefix", str(root / ".venv"))
+    monkeypatch.syspath_prepend(str(site))
+    return root
+
+
+def code(project: Path, text: str) -> set[str]:
+    (project / "main.py").write_text(text)
+    return set(Code(None, project).parts(["main"], ["main"])) - {"code.main"}
+
+
+@pytest.mark.parametrize("text", ["from parts import scale", "import parts.scale", "from parts.scale import scale"])
+def test_a_folder_without_init_is_followed(project: Path, text: str) -> None:
+    assert code(project, text) == {"code.parts.scale"}
+
+
+def test_what_importing_a_users_package_runs_is_followed(project: Path) -> None:
+    assert code(project, "import pack.deep.net") == {"code.pack", "code.pack.deep", "code.pack.deep.net", "code.helper"}
+
+
+def test_an_environment_inside_the_project_is_not_the_users_code(project: Path) -> None:
+    assert code(project, "import heavy") == set()
