@@ -3,16 +3,27 @@ a whole run that finds nothing due. Whatever is not plainly right is left to pyd
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 
 class NotPlain(Exception):
     """These options need pydantic: to convert, to hold a bound, or to say what is wrong."""
+
+
+BOUNDS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "annotated_types.Ge": lambda value, bound: value >= bound.ge,
+    "annotated_types.Gt": lambda value, bound: value > bound.gt,
+    "annotated_types.Le": lambda value, bound: value <= bound.le,
+    "annotated_types.Lt": lambda value, bound: value < bound.lt,
+    "annotated_types.MinLen": lambda value, bound: len(value) >= bound.min_length,
+    "annotated_types.MaxLen": lambda value, bound: len(value) <= bound.max_length,
+}
 
 
 def build(cls: type, options: Mapping[str, Any]) -> Any:
@@ -44,6 +55,8 @@ def _fit(hint: Any, value: Any) -> Any:
     if hint is Path:
         return Path(_same(kind is str or isinstance(value, Path), value))
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _bounded(args[0], args[1:], value)
     if origin is typing.Literal:
         return _same(any(value == a and kind is type(a) for a in args), value)
     if origin in (typing.Union, types.UnionType):
@@ -62,10 +75,23 @@ def _fit(hint: Any, value: Any) -> Any:
 def _one_of(hints: tuple[Any, ...], value: Any) -> Any:
     if value is None:
         return _same(type(None) in hints, value)
-    rest = [h for h in hints if h is not type(None)]
-    if len(rest) != 1:  # pydantic knows which member of a wider union fits best
+    fits = []
+    for hint in hints:
+        with contextlib.suppress(NotPlain):
+            fits.append(_fit(hint, value))
+    if len(fits) != 1:  # pydantic knows which member of a union fits best
         raise NotPlain
-    return _fit(rest[0], value)
+    return fits[0]
+
+
+def _bounded(hint: Any, bounds: tuple[Any, ...], value: Any) -> Any:
+    fitted = _fit(hint, value)
+    for bound in bounds:
+        holds = BOUNDS.get(f"{type(bound).__module__}.{type(bound).__name__}")
+        if holds is None:
+            raise NotPlain
+        _same(holds(fitted, bound), fitted)
+    return fitted
 
 
 def _same(fits: bool, value: Any) -> Any:

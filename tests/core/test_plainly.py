@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from annotated_types import Ge
+from annotated_types import Ge, Lt, MaxLen, MinLen
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from mlops_core import plainly
 from mlops_core.options import check_options, make
@@ -36,7 +37,14 @@ class Outer:
 
 @dataclass(frozen=True)
 class Bounded:
-    rate: Annotated[float, Ge(0)] = 0.0
+    rate: Annotated[float, Ge(0), Lt(1)] = 0.0
+    parts: Annotated[tuple[int, ...], MinLen(1), MaxLen(2)] = (1,)
+    one: Literal[1] | Annotated[tuple[int, ...], MinLen(1)] = 1
+
+
+@dataclass(frozen=True)
+class Described:
+    rate: Annotated[float, Field(ge=0)] = 0.0
 
 
 VALUES = st.one_of(
@@ -69,6 +77,22 @@ def test_what_is_wrong_is_left_to_pydantic(options: dict[str, Any]) -> None:
         plainly.build(Outer, options)
 
 
-def test_bounds_are_left_to_pydantic() -> None:
+BOUNDED = st.dictionaries(st.sampled_from(["rate", "parts", "one"]), VALUES)
+
+
+@given(BOUNDED)
+def test_bounds_are_held(options: dict[str, Any]) -> None:
+    try:
+        built = plainly.build(Bounded, options)
+    except plainly.NotPlain:
+        return
+    assert built == make(Bounded, options)
+
+
+def test_bounds_within_are_plain_and_others_are_left_to_pydantic() -> None:
+    assert plainly.build(Bounded, {"rate": 0.5, "parts": [1, 2], "one": [3]}) == Bounded(0.5, (1, 2), (3,))
+    for wrong in ({"rate": -1.0}, {"rate": 1.0}, {"parts": []}, {"parts": [1, 2, 3]}, {"one": 2}):
+        with pytest.raises(plainly.NotPlain):
+            plainly.build(Bounded, wrong)
     with pytest.raises(plainly.NotPlain):
-        plainly.build(Bounded, {"rate": -1.0})
+        plainly.build(Described, {"rate": 1.0})
