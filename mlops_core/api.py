@@ -11,13 +11,18 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_core.contracts import Choice, Endpoint, ModelVersion, Verdict, Window, record
-from mlops_core.errors import ServingError, UsageError, did_you_mean
-from mlops_core.ledger import whoami
+from mlops_core.errors import Problem, ServingError, UsageError, did_you_mean
+from mlops_core.ledger import AuditEntry, RunRow, whoami
 from mlops_core.plan import Plan
 from mlops_core.workspace import STATE, Workspace
+
+if TYPE_CHECKING:
+    from mlops_core.config import Origin
+    from mlops_core.flow import Finished
+    from mlops_core.plugins import Plugins
 
 CHAMPION, PREVIOUS = "champion", "previous"
 Waiting = Callable[[str], None] | None  # told who holds the project, once, where that is waited for
@@ -33,7 +38,7 @@ class Status:
     endpoint: Endpoint | None
     verdict: Verdict | None
     window: Window | None
-    runs: tuple[Any, ...]
+    runs: tuple[RunRow, ...]
 
 
 def init(folder: Path, recipe: str = "credit") -> Path:
@@ -56,6 +61,36 @@ def recipes() -> dict[str, Path]:
     return {p.name: p for p in sorted(shipped("recipes").iterdir()) if (p / "conf" / "config.yaml").exists()}
 
 
+def check(project: Path, overrides: Sequence[str] = ()) -> tuple[Problem, ...]:
+    """Everything wrong with the declaration, each with its place and the nearest right thing; else empty."""
+    from mlops_core.config import check as problems
+    from mlops_core.config import find_root
+
+    return problems(find_root(Path(project)), overrides)
+
+
+def config(project: Path, overrides: Sequence[str] = ()) -> str:
+    """The composed declaration as YAML, every default filled in; a secret stands as its reference."""
+    from mlops_core.config import composed, find_root
+
+    return composed(find_root(Path(project)), overrides)
+
+
+def origins(project: Path, overrides: Sequence[str] = ()) -> Mapping[str, Origin]:
+    """Dotted key -> its value and where that came from: file and line, preset, override, default."""
+    from mlops_core.config import find_root
+    from mlops_core.config import origins as found
+
+    return found(find_root(Path(project)), overrides)
+
+
+def plugins() -> Plugins:
+    """What is installed: `all()`, `names(kind)`, `offer(kind, name)` with its manual, `options`, `broken`."""
+    from mlops_core.plugins import Plugins
+
+    return Plugins()
+
+
 def plan(project: Path, overrides: Sequence[str] = ()) -> Plan:
     """What `run` would do and why; changes nothing."""
     from mlops_core.plan import plan as compute
@@ -72,7 +107,7 @@ def run(
     until: str = "",
     observers: Iterable[Any] = (),
     waiting: Waiting = None,
-) -> Any:
+) -> Finished:
     """Makes reality equal to the declaration; see `mlops_core.flow.run` for what it gives and raises."""
     from mlops_core.flow import run as close
 
@@ -115,7 +150,7 @@ def version(project: Path, number: int, overrides: Sequence[str] = ()) -> ModelV
         return _here(context, context.workspace.ledger.version(context.declaration.name, number))
 
 
-def audit(project: Path, limit: int = 200, overrides: Sequence[str] = ()) -> tuple[tuple[Any, ...], str]:
+def audit(project: Path, limit: int = 200, overrides: Sequence[str] = ()) -> tuple[tuple[AuditEntry, ...], str]:
     """The latest audit entries, and the first fault of the chain ('' when it is whole)."""
     with _context(project, overrides) as context:
         return context.workspace.ledger.audit(limit=limit), context.workspace.ledger.verify_audit()
@@ -174,11 +209,8 @@ def predict(
     project: Path, rows: Sequence[Mapping[str, Any]] = (), *, samples: int = 0, overrides: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Asks the running endpoint. Without rows, sends the first `samples` rows of the champion's smoke set."""
-    import json
-    import urllib.error
-    import urllib.request
-
     from mlops_core.flow import deploying
+    from mlops_core.flow.asking import ask
 
     with _context(project, overrides) as context:
         found = deploying.actual(context)
@@ -187,16 +219,7 @@ def predict(
         endpoint, serving = found
         if not rows:
             rows = _sample_rows(serving.routes[0].bundle, samples or 1)
-    request = urllib.request.Request(
-        f"{endpoint.url}/predict", json.dumps({"rows": list(rows)}).encode(), {"content-type": "application/json"}
-    )
-    try:
-        with _opener(endpoint.url).open(request, timeout=60) as answer:
-            return {"asked": list(rows), **json.load(answer)}
-    except urllib.error.HTTPError as error:
-        raise ServingError(_refused(error.read())) from error
-    except OSError as error:
-        raise ServingError(f"{endpoint.url} does not answer: {error}") from error
+    return ask(endpoint.url, rows)
 
 
 @contextlib.contextmanager
@@ -261,27 +284,7 @@ def _redeploy(context: Any, reason: str) -> Endpoint | None:
     return deploying.apply(context, wanted, reason) if wanted else None
 
 
-def _opener(url: str) -> Any:
-    """Opens URLs; one of this machine never through a proxy."""
-    import urllib.parse
-    import urllib.request
-
-    here = urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
-
-
 def _sample_rows(bundle: Path, count: int) -> list[dict[str, Any]]:
     from mlops_core.bundle import sample_rows
 
     return sample_rows(bundle)[:count]
-
-
-def _refused(body: bytes) -> str:
-    import json
-
-    try:
-        problem = json.loads(body)
-    except ValueError:
-        return body.decode(errors="replace")[:500]
-    errors = [f"row {e.get('row')}, column {e.get('column')}: {e.get('message')}" for e in problem.get("errors", [])]
-    return "\n".join([str(problem.get("detail") or problem.get("title")), *errors])

@@ -25,11 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.infer_contract:
         return _propose(args.infer_contract, args.json)
-    from mlops_core.config import check, find_root
+    from mlops_core import api
+    from mlops_core.config import find_root
     from mlops_core.errors import DeclarationError
 
-    root = find_root(args.project)
-    problems = check(root, args.overrides)
+    root, problems = find_root(args.project), api.check(args.project, args.overrides)
     if args.json:
         print_json({"ok": not problems, "problems": problems})
         return DeclarationError.exit_code if problems else 0

@@ -20,18 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mlops_core.config import composed, find_root, origins
+    from mlops_core import api
 
-    root = find_root(args.project)
     if args.origin:
-        found = origins(root, args.overrides)
+        found = api.origins(args.project, args.overrides)
         print_json(found) if args.json else _table(found)
     elif args.json:
         import yaml
 
-        print_json(yaml.safe_load(composed(root, args.overrides)))
+        print_json(yaml.safe_load(api.config(args.project, args.overrides)))
     else:
-        print(composed(root, args.overrides), end="")
+        print(api.config(args.project, args.overrides), end="")
     return 0
 
 

@@ -47,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from mlops_core.plugins import Plugins
+    from mlops_core import api
 
     if args.name:
         raise UsageError(f"plugins list takes no name; 'mlops plugins show {args.name}' shows one")
-    plugins = Plugins()
+    plugins = api.plugins()
     offers = [o for o in plugins.all() if args.kind in ("", o.kind)]
     if args.json:
         print_json({"plugins": [_plain(o) for o in offers], "broken": plugins.broken})
@@ -86,9 +86,9 @@ def _print_faults(plugins: Plugins, offers: Sequence[Offer]) -> None:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from mlops_core.plugins import Plugins
+    from mlops_core import api
 
-    plugins = Plugins()
+    plugins = api.plugins()
     offers = [o for o in plugins.all() if o.name == args.name and args.kind in ("", o.kind)]
     if not offers:
         raise _unknown(plugins, args)

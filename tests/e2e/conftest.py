@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,15 +148,24 @@ class Project:
         found = json.loads(self.mlops("plan", "--json", *words, code=None).stdout)
         return {s["stage"]: s for s in found["steps"]}
 
+    def give(self, count: int, seed: int = 0, shift: float = 0.0) -> None:
+        """Other rows for data.csv."""
+        (self.root / "data.csv").write_text(rows(count, seed, shift))
 
-def rows(count: int, seed: int = 0) -> str:
+    def traffic(self, count: int, seed: int, shift: float = 0.0) -> list[dict[str, Any]]:
+        """Rows as a caller sends them."""
+        lines = [line.split(",") for line in rows(count, seed, shift).splitlines()[1:]]
+        return [{"a": float(a), "b": float(b)} for a, b, _ in lines]
+
+
+def rows(count: int, seed: int = 0, shift: float = 0.0) -> str:
     import random
 
     rng = random.Random(seed)
     lines = ["a,b,label"]
     for i in range(count):
         label = i % 2
-        lines.append(f"{rng.gauss(3 * label, 1):.4f},{rng.gauss(0, 1):.4f},{'yes' if label else 'no'}")
+        lines.append(f"{rng.gauss(3 * label, 1) + shift:.4f},{rng.gauss(0, 1):.4f},{'yes' if label else 'no'}")
     return "\n".join(lines) + "\n"
 
 
@@ -177,6 +187,18 @@ def toy(tmp_path: Path) -> Project:
     (info / "entry_points.txt").write_text("[mlops_core]\ntoyplug = toyplug\n")
     env = {**os.environ, "PYTHONPATH": str(plugin), "PYTHONDONTWRITEBYTECODE": ""}
     return Project(root, plugin, env)
+
+
+@pytest.fixture
+def here(toy: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """The toy project, with its plugin importable in this process and in those that it starts."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(toy.plugin))
+    monkeypatch.setenv("PYTHONPATH", str(toy.plugin))
+    yield toy
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("toyplug", "steps", "more"):
+            del sys.modules[name]
 
 
 def edit(path: Path, old: str, new: str) -> None:

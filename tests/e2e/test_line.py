@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +84,12 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def here(toy: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The toy project, with its plugin importable in this process."""
-    before = set(sys.modules)
-    init = toy.plugin / "toyplug" / "__init__.py"
+def here(here: Any) -> Any:
+    """The toy project, whose plugin also has a source with a bug and an observer."""
+    init = here.plugin / "toyplug" / "__init__.py"
     init.write_text(init.read_text() + ODD)
-    (toy.plugin / "toyplug" / "odd.py").write_text(SOURCES)
-    monkeypatch.syspath_prepend(str(toy.plugin))
-    yield toy
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("toyplug", "steps", "more"):
-            del sys.modules[name]
+    (here.plugin / "toyplug" / "odd.py").write_text(SOURCES)
+    return here
 
 
 def declare(project: Any, old: str, new: str) -> None:
