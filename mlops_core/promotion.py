@@ -89,7 +89,8 @@ def unfit(signature: Signature, dataset: Dataset) -> str:
 
 def judge(rules: Sequence[GateRule], model: Evaluation, other: Other) -> tuple[Check, ...]:
     """How each rule came out. `other(alias)` gives the evaluation of that alias on the same test split, None
-    where there is no such version, or in words why it cannot be scored: then the rule is not met."""
+    where there is no such version, `model` itself where that is the one, or in words why it cannot be scored:
+    then the rule is not met."""
     return tuple(_judge(rule, model, other) for rule in rules)
 
 
@@ -106,6 +107,8 @@ def _judge(rule: GateRule, model: Evaluation, other: Other) -> Check:
         base = other(rule.versus)
         if base is None:
             return Check(rule=rule, passed=True, reason=f"{shown}: there is no {rule.versus} yet")
+        if base is model:
+            return Check(rule=rule, passed=True, reason=f"{shown}: it is the {rule.versus} itself")
         if isinstance(base, str):
             hint = "leave this rule out of one run to start a new line of champions"
             return Check(rule=rule, passed=False, reason=f"{shown}: {rule.versus} {base}; {hint}")

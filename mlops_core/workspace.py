@@ -49,9 +49,16 @@ class Workspace:
 
     def work(self, stage: str, key: str) -> Path:
         """The folder of a stage at work; it comes again, with what is in it, after a kill."""
-        path = self.state / "work" / f"{stage}-{key[:12]}"
+        path = self._work(stage, key)
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def leave(self, stage: str, key: str) -> None:
+        """Removes the folder of a stage that is done."""
+        shutil.rmtree(self._work(stage, key), ignore_errors=True)
+
+    def _work(self, stage: str, key: str) -> Path:
+        return self.state / "work" / f"{stage}-{key[:12]}"
 
     def home(self, kind: str, artifact: Artifact) -> Path:
         """Where an artifact is laid out to be read: `.mlops/<kind>/<sha12>`."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from mlops_core.cli.arguments import add_project
+from mlops_core.errors import MlopsError
 
 SUMMARY = "make reality equal to the declaration; skips what is unchanged"
 
@@ -29,7 +30,12 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         view = choose(args.json, stack.enter_context(_alone()) if args.json else sys.stdout)
         stack.enter_context(view)
-        finished = api.run(args.project, args.overrides, until=args.until, observers=[view], waiting=view.waiting)
+        try:
+            finished = api.run(args.project, args.overrides, until=args.until, observers=[view], waiting=view.waiting)
+        except MlopsError as error:
+            if args.json:
+                view.event("ended", error=str(error), exit_code=error.exit_code)
+            raise
         if args.json:
             view.event("done", run=finished)
             return 0

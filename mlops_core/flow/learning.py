@@ -10,7 +10,7 @@ from typing import Any
 
 from mlops_core.contracts import Dataset, Job, Mode, Tuned, plain, restore
 from mlops_core.errors import TrainingError
-from mlops_core.flow.context import Context, flatten
+from mlops_core.flow.context import Context, flatten, key_of
 from mlops_core.flow.objective import TrainerObjective, import_project, tuned
 from mlops_core.ledger import Outcome
 
@@ -47,9 +47,12 @@ class Data:
         d, out = context.declaration, work / "data"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
+        source = context.build("data", d.data)
+        if source.fingerprint() is None:  # read at every run: one file, not one a run
+            key = key_of(self.own(context))
         quarantine = context.workspace.state / "quarantine" / f"{key[:12]}.parquet"
         quarantine.parent.mkdir(exist_ok=True)
-        frozen = freeze(context.build("data", d.data).read(), d, out, quarantine)
+        frozen = freeze(source.read(), d, out, quarantine)
         found = {"quarantine": str(quarantine.relative_to(context.workspace.root))} if frozen.rejected else {}
         fields = ("columns", "rows", "task", "target", "classes", "rejected", "report")
         return plain({f: getattr(frozen, f) for f in fields}) | found, out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -137,6 +136,7 @@ def _advance(context: Context, stage: Stage, tally: Tally) -> None:
             path, how = found
             if not current:
                 ledger.reuse(context.run, outcome)
+            context.workspace.leave(stage.name, key)  # where a run was cut off between the outcome and this
             context.results[stage.name] = stage.result(context, outcome, path)
             (tally.restored if how else tally.skipped).append(stage.name)
             _tell_finished(context, stage.name, skipped=True)
@@ -181,7 +181,7 @@ def _perform(context: Context, stage: Stage, key: str, parts: dict[str, Any]) ->
         seconds=time.monotonic() - began,
     )
     context.workspace.ledger.put_outcome(context.run, outcome)
-    shutil.rmtree(work, ignore_errors=True)
+    context.workspace.leave(stage.name, key)
     return outcome, path
 
 

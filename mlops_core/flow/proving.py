@@ -24,6 +24,7 @@ from mlops_core.contracts import (
 from mlops_core.flow.context import Context, flatten, key_of
 from mlops_core.flow.objective import tuned
 from mlops_core.ledger import Outcome, whoami
+from mlops_core.workspace import STATE
 
 SAMPLES = 16  # rows of the smoke set that a version answers before its first request
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -164,13 +165,10 @@ class Gate:
         d, ledger = context.declaration, context.workspace.ledger
         evaluation: Evaluation = context.results["evaluate"]
         champion = ledger.aliases(d.name).get(CHAMPION)
-        known = ledger.version_of(d.name, key)
-        if known and known.number == champion:  # a run was cut off here: it has passed, and is not its own rival
-            checks = tuple(Check(rule=r, passed=True, reason=w) for r, w in zip(d.gate, known.reasons, strict=True))
-        else:
-            checks = _judged(context, evaluation)
+        checks = _judged(context, evaluation)
         passed = all(c.passed for c in checks)
         # The verdict on a version stands. Rejected once and now better than a weaker champion: another version.
+        known = ledger.version_of(d.name, key)
         identity = f"{key}:accepted" if passed and known and known.status == "rejected" else key
 
         def make(number: int) -> ModelVersion:
@@ -190,7 +188,9 @@ class Gate:
         version = ledger.add_version(d.name, identity, make)
         if passed and champion != version.number:
             reason = "; ".join(c.reason for c in checks) or "no gate is declared"
-            moves = {CHAMPION: version.number} | ({PREVIOUS: champion} if champion is not None else {})
+            moves = {CHAMPION: version.number}
+            if champion is not None and ledger.version(d.name, champion).model.digest != version.model.digest:
+                moves[PREVIOUS] = champion  # a rollback must lead to another model
             ledger.set_aliases(d.name, moves, actor=whoami(), reason=f"passed its gate: {reason}")
         return {"number": version.number, "passed": passed, "checks": plain(checks)}, None
 
@@ -212,16 +212,18 @@ def _judged(context: Context, evaluation: Evaluation) -> tuple[Check, ...]:
     @cache
     def other(alias: str) -> Evaluation | str | None:
         number = ledger.aliases(d.name).get(alias)
-        return None if number is None else _rival(context, number)
+        if number is None:
+            return None
+        model = ledger.version(d.name, number).model
+        return evaluation if model.digest == context.results["seal"].digest else _rival(context, number, model)
 
     return judge(d.gate, evaluation, other)
 
 
-def _rival(context: Context, number: int) -> Evaluation | str:
+def _rival(context: Context, number: int, model: Model) -> Evaluation | str:
     """An earlier version on today's test split, or in words why it cannot be scored there."""
     from mlops_core.promotion import unfit
 
-    model = context.workspace.ledger.version(context.declaration.name, number).model
     bundle = _opened(context, model)
     why = unfit(bundle.signature, context.results["data"])
     return f"version {number} cannot be scored on this data: {why}" if why else _evaluate(context, model)
@@ -272,4 +274,6 @@ def _revision(root: Path) -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     revision = git("rev-parse", "HEAD")
-    return {} if not revision else {"git": revision, "dirty": bool(git("status", "--porcelain", "--", "."))}
+    return (
+        {} if not revision else {"git": revision, "dirty": git("status", "--porcelain", "--", ".", f":!{STATE}") != ""}
+    )

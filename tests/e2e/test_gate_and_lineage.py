@@ -76,15 +76,17 @@ def test_a_prediction_is_traced_to_the_bytes_of_its_data(served: Any) -> None:
 
 def test_uncommitted_changes_are_recorded(here: Any) -> None:
     git(here.root, "init", "-q")
-    (here.root / ".gitignore").write_text(".mlops/\n__pycache__/\n")
+    (here.root / ".gitignore").write_text("__pycache__/\n")
     git(here.root, "add", ".")
     git(here.root, "commit", "-qm", "first")
+    api.run(here.root, ["trainer.shift=0.01"])
+    assert api.version(here.root, 1).code["dirty"] is False, "our own state is no change of theirs"
     more = here.root / "more.py"
     more.write_text(more.read_text().replace("1.0", "1.001"))
     api.run(here.root)
-    code = api.version(here.root, 1).code
+    code = api.version(here.root, 2).code
     assert code == {"git": git(here.root, "rev-parse", "HEAD"), "dirty": True}
-    assert "with uncommitted changes" in here.mlops("versions", "show", "1").stdout
+    assert "with uncommitted changes" in here.mlops("versions", "show", "2").stdout
 
 
 def test_outside_git_there_is_no_revision(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:

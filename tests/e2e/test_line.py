@@ -27,6 +27,13 @@ def mlops_data():
 
 
 @hookimpl
+def mlops_tuner():
+    from toyplug.odd import Lost
+
+    return {"lost": Lost}
+
+
+@hookimpl
 def mlops_observer():
     from toyplug.odd import Diary
 
@@ -50,6 +57,16 @@ class Odd:
 
     def fingerprint(self):
         return {}["train"]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Leaves the space."""
+
+    def search(self, objective, space, goal, out, report):
+        from mlops_core.contracts import Tuned
+
+        return Tuned(params={"trainer.nowhere": 1}, scores={})
 
 
 @dataclass(frozen=True)
@@ -144,6 +161,40 @@ def test_cut_off_after_each_write_the_next_run_heals(here: Any, monkeypatch: pyt
     assert api.audit(here.root)[1] == ""
     again = api.run(here.root)
     assert again.performed == () and again.version == 2
+    assert not list((here.root / ".mlops" / "work").iterdir()), "work folders are left behind"
+
+
+def test_a_changed_rule_does_not_make_the_champion_its_own_rival(here: Any) -> None:
+    """The same model under a new rule is a new version; a rollback goes to the last other model."""
+    api.run(here.root, [BAD])
+    api.run(here.root)
+    declare(here, "  - {metric: accuracy, at_least: 0.6}\n", BETTER)
+    done = api.run(here.root)
+    version = api.version(here.root, done.version)
+    assert (version.number, version.status) == (3, "accepted")
+    assert version.reasons[0].endswith("it is the champion itself")
+    assert api.versions(here.root)[1] == {"champion": 3, "previous": 1}
+
+
+def test_a_search_feeds_the_fit(here: Any) -> None:
+    declare(here, "  - trainer: toy\n", "  - trainer: toy\n  - tuner: grid\n")
+    declare(here, "metric: accuracy\n", "tuner:\n  space:\n    trainer.shift: [0.0, 1.5]\nmetric: accuracy\n")
+    assert api.run(here.root).performed == ("data", "tune", *ALL[1:])
+    assert api.version(here.root, 1).model.params == {"trainer.shift": 0.0}
+    assert not api.plan(here.root).due
+    wider = ["tuner.space={trainer.shift: [0.0, 1.5, 1.6]}"]
+    plan = api.plan(here.root, wider)
+    assert state(plan)["tune"] == "due" and keys(plan, "train") == ["waits for tune"]
+    assert api.run(here.root, wider).performed == ("tune",), "the best point is the same"
+
+
+def test_a_tuner_that_leaves_the_space_is_told(here: Any) -> None:
+    declare(here, "  - trainer: toy\n", "  - trainer: toy\n  - tuner: lost\n")
+    declare(here, "metric: accuracy\n", "tuner:\n  space:\n    trainer.shift: [0.0, 1.5]\nmetric: accuracy\n")
+    with pytest.raises(
+        TrainingError, match=r"tuner 'lost' gave parameter 'trainer\.nowhere', which is not in the space"
+    ):
+        api.run(here.root)
 
 
 def test_cut_off_while_promoting_by_hand_is_whole(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,10 +249,11 @@ def test_a_query_is_read_each_time_and_nothing_else_runs(here: Any) -> None:
     database = sqlite3.connect(here.root / "rows.db")
     database.execute("CREATE TABLE rows (a REAL, b REAL, label TEXT)")
     lines = (here.root / "data.csv").read_text().splitlines()[1:]
-    database.executemany("INSERT INTO rows VALUES (?, ?, ?)", [line.split(",") for line in lines])
+    database.executemany("INSERT INTO rows VALUES (?, ?, ?)", [line.split(",") for line in [*lines, "-99,0,no"]])
     database.commit()
     database.close()
     declare(here, "data: csv", "data: sql")
+    declare(here, "target: label\n", "target: label\n  contract: {columns: {a: {range: [-50, 50]}}}\n")
     declare(here, "path: data.csv", f"url: sqlite:///{here.root / 'rows.db'}\n  table: rows")
     assert api.run(here.root).performed == ALL
     for _ in range(2):
@@ -210,6 +262,7 @@ def test_a_query_is_read_each_time_and_nothing_else_runs(here: Any) -> None:
         assert [str(c) for c in plan.steps[0].causes] == ["source can only be told by reading it"]
         assert api.run(here.root).performed == ("data",)
     assert len(api.versions(here.root)[0]) == 1
+    assert len(list((here.root / ".mlops" / "quarantine").iterdir())) == 1, "one file, however often it is read"
 
 
 def test_until_stops_there_and_the_rest_follows(here: Any) -> None:
@@ -304,6 +357,11 @@ def test_json_is_strict(here: Any) -> None:
     told = strict(here.mlops("versions", "show", "1", "--json").stdout)
     assert told["evaluation"]["slices"]["group=yes"]["auroc"]["value"] is None
     strict(here.mlops("status", "--json").stdout)
+    refused = [
+        strict(line) for line in here.mlops("run", "--json", *words, "trainer.shift=4", code=4).stdout.splitlines()
+    ]
+    assert refused[-1]["event"] == "ended" and refused[-1]["exit_code"] == 4
+    assert refused[-1]["error"].startswith("version 2 did not pass its gate")
 
 
 def strict(text: str) -> Any:
