@@ -23,12 +23,15 @@ def importable(project: Path) -> Iterator[None]:
     """The project folder comes first on the import path; what was imported from it and is stale goes."""
     folder = str(project)
     _forget_stale(folder)
-    before = set(sys.modules)
+    before, writes = set(sys.modules), sys.dont_write_bytecode
     sys.path.insert(0, folder)
+    # Bytecode is matched by size and whole seconds: an edit right after a fit would run the old code.
+    sys.dont_write_bytecode = True
     importlib.invalidate_caches()
     try:
         yield
     finally:
+        sys.dont_write_bytecode = writes
         sys.path.remove(folder)
         _remember(folder, set(sys.modules) - before)
 
