@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -49,11 +50,13 @@ class Plan:
     """Every step in order. `due` where a run would change something.
 
     `rejected` says why the declared model is not served: it did not pass its gate, and `run` says so again.
+    `chosen` says that another accepted version was made champion by hand, which `run` respects.
     """
 
     name: str
     steps: tuple[Step, ...]
     rejected: str = ""
+    chosen: str = ""
 
     @property
     def due(self) -> bool:
@@ -75,7 +78,22 @@ def plan(context: Context, places: Callable[[str], str] = lambda key: "") -> Pla
         raise told(workspace.root, workspace.state, name, error) from error
     gate = context.results.get("gate")
     rejected = refusal(gate) if gate and not gate["passed"] else ""
-    return Plan(name=context.declaration.name, steps=tuple(steps), rejected=rejected)
+    return Plan(
+        name=context.declaration.name,
+        steps=tuple(steps),
+        rejected=rejected,
+        chosen="" if rejected else _chosen(context),
+    )
+
+
+def _chosen(context: Context) -> str:
+    gate, d = context.results.get("gate"), context.declaration
+    champion = context.workspace.ledger.aliases(d.name).get("champion")
+    if not gate or champion in (None, gate["number"]):
+        return ""
+    number = gate["number"]
+    undo = f"'mlops versions promote {number}' ends that"
+    return f"version {number} is declared, version {champion} is champion by choice; {undo}"
 
 
 def _step(context: Context, stage: Stage, places: Callable[[str], str]) -> Step:
@@ -205,4 +223,6 @@ def _waits(stage: str) -> Cause:
 
 def _shown(value: Any) -> str:
     text = "none" if value is None else str(value)
+    if re.fullmatch(r"[0-9a-f]{40,64}", text):  # a digest
+        return text[:12]
     return text if len(text) <= 60 else f"{text[:57]}..."

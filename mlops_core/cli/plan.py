@@ -31,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
 
     plan = api.plan(args.project, args.overrides)
     if args.json:
-        print_json({"name": plan.name, "due": plan.due, "rejected": plan.rejected, "steps": plan.steps})
+        print_json(
+            {"name": plan.name, "due": plan.due, "rejected": plan.rejected, "chosen": plan.chosen, "steps": plan.steps}
+        )
         return _code(plan)
     out = console()
     for step in plan.steps:
@@ -44,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
         if len(shown) < len(step.causes):
             out.print(f"    and {len(step.causes) - len(shown)} more: --all shows them")
     due = [s.stage for s in plan.steps if s.state != "unchanged"]
-    if plan.rejected:
-        out.print(f"{plan.name}: {plan.rejected}", markup=False)
+    if plan.rejected or plan.chosen:
+        out.print(f"{plan.name}: {plan.rejected or plan.chosen}", markup=False)
     if due:
         out.print(f"{plan.name}: {', '.join(due)} due; 'mlops run' does it")
     elif not plan.rejected:

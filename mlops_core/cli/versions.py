@@ -105,7 +105,8 @@ def _audit(args: argparse.Namespace) -> int:
         print_json({"whole": not fault, "fault": fault, "entries": entries})
         return 1 if fault else 0
     for e in entries:
-        print(f"{e.at[:19]}  {e.actor:<12} {e.action:<12} {e.subject}: {e.reason}")
+        moved = f" {e.facts['from'] or 'none'} -> {e.facts['to'] or 'none'}" if e.action.startswith("alias.") else ""
+        print(f"{e.at[:19]}  {e.actor:<12} {e.action:<16} {e.subject}{moved}: {e.reason}")
     print(f"the chain is broken: {fault}" if fault else f"{len(entries)} entries; the chain is whole")
     return 1 if fault else 0
 

@@ -119,7 +119,7 @@ def test_each_move_is_in_the_audit_with_who_and_why(here: Any, monkeypatch: pyte
     assert reasons[1].startswith("passed its gate: accuracy 0.")
     assert reasons[2:] == ["callers complain", "it was not the model"]
     told = here.mlops("versions", "audit").stdout
-    assert "the chain is whole" in told and "grace" in told
+    assert "the chain is whole" in told and "toy@champion 1 -> 2: it was not the model" in told
 
 
 def test_a_rejected_version_is_in_the_audit_and_moves_nothing(here: Any) -> None:

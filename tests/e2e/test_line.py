@@ -227,6 +227,8 @@ def test_a_choice_by_hand_outlives_runs_of_the_same_declaration(here: Any) -> No
     assert not api.plan(here.root, ["trainer.shift=0.01"]).due
     assert api.run(here.root, ["trainer.shift=0.01"]).performed == ()
     assert api.versions(here.root)[1] == {"champion": 1, "previous": 2}
+    told = here.mlops("plan", "trainer.shift=0.01").stdout
+    assert "version 2 is declared, version 1 is champion by choice" in told
 
 
 def test_rejected_then_better_than_a_later_champion_is_a_new_version(here: Any) -> None:
