@@ -90,7 +90,7 @@ COMMANDS: dict[str, tuple[list[str], int, str]] = {
     "unknown stage": (
         ["run", "--until", "trian"],
         3,
-        "unknown stage 'trian'; expected one of: data, tune, train, seal, evaluate, gate, deploy",
+        "unknown stage 'trian'; did you mean 'train'?",
     ),
     "unknown verb": (["versions", "shw"], 3, "versions: unknown verb 'shw'; did you mean 'show'?"),
     "no such version": (["versions", "show", "9"], 1, "toy has no version 9; it has 1"),
