@@ -59,8 +59,11 @@ def ready(endpoint: Endpoint) -> bool:
     return False
 
 
+CALLERS = 4
+
+
 @contextmanager
-def load(endpoint: Endpoint, callers: int = 4) -> Iterator[list[tuple[float, int | str, Any]]]:
+def load(endpoint: Endpoint, callers: int = CALLERS) -> Iterator[list[tuple[float, int | str, Any]]]:
     """Callers without pause, over kept connections; (when, version or what went wrong, id) for each request."""
     answers: list[tuple[float, int | str, Any]] = []
     done = threading.Event()
@@ -197,7 +200,9 @@ def test_a_killed_replica_is_replaced_while_the_other_answers(endpoint):
             assert time.monotonic() - killed < 60
             time.sleep(0.1)
     print(f"replica replaced in {time.monotonic() - killed:.1f} s, {len(wrong(answers))} of {len(answers)} failed")
-    assert len(wrong(answers)) <= 1  # the one request that HAProxy had already begun to answer
+    # Only what the killed replica had in its hands can be lost: at most one request a caller, at that moment.
+    lost = [when for when, said, _ in answers if not isinstance(said, int)]
+    assert len(lost) <= CALLERS and all(when - killed < 1 for when in lost)
     assert before[1] in now
 
 
