@@ -52,10 +52,15 @@ class Data:
             key = key_of(self.own(context))
         quarantine = context.workspace.state / "quarantine" / f"{key[:12]}.parquet"
         quarantine.parent.mkdir(exist_ok=True)
-        frozen = freeze(source.read(), d, out, quarantine)
+        frozen = freeze(source.read(), d, out, quarantine, previous=self._rows_before(context))
         found = {"quarantine": str(quarantine.relative_to(context.workspace.root))} if frozen.rejected else {}
         fields = ("columns", "rows", "task", "target", "classes", "rejected", "report")
         return plain({f: getattr(frozen, f) for f in fields}) | found, out
+
+    def _rows_before(self, context: Context) -> int | None:
+        """How many rows the data set before had, for the contract's `rows.change`."""
+        latest = context.workspace.ledger.latest(context.declaration.name, self.name)
+        return sum(latest.record["rows"].values()) + latest.record["rejected"] if latest else None
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> Dataset:
         kept = {k: v for k, v in outcome.record.items() if k not in ("report", "quarantine")}

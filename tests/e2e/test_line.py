@@ -419,3 +419,17 @@ def latest(project: Any, stage: str) -> Any:
         return ledger.latest("toy", stage)
     finally:
         ledger.close()
+
+
+def test_rows_that_vanish_between_two_runs_are_refused(toy: Any) -> None:
+    config = toy.root / "conf" / "config.yaml"
+    config.write_text(config.read_text().replace("  target: label\n", "  target: label\n  contract: rows.yaml\n"))
+    (toy.root / "rows.yaml").write_text("rows: {change: 0.5}\n")
+    toy.run()
+    data = toy.root / "data.csv"
+    whole = data.read_text()
+    data.write_text("\n".join(whole.splitlines()[:61]) + "\n")
+    told = toy.mlops("run", code=1)
+    assert "60" in told.stderr and "200" in told.stderr and "rows.change" in told.stderr, told.stderr
+    data.write_text(whole)
+    assert toy.performed() == []
