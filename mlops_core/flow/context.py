@@ -17,7 +17,18 @@ from mlops_core.workspace import Workspace
 # Rooms that only carry or name things: an edit there changes no result, so they are no part of a stage's key.
 CARRIERS = frozenset(
     f"code.mlops_core.{room}"
-    for room in ("contracts", "errors", "stages", "hookspecs", "plugins", "options", "hashing")
+    for room in (
+        "contracts",
+        "records",
+        "errors",
+        "stages",
+        "hookspecs",
+        "plugins",
+        "options",
+        "plainly",
+        "entries",
+        "hashing",
+    )
 ) | {"code.mlops_core"}
 
 

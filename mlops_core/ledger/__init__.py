@@ -7,9 +7,9 @@ may work at once. A process killed anywhere leaves the state before or after a c
 from __future__ import annotations
 
 from mlops_core.ledger.audit import AuditLog
-from mlops_core.ledger.database import open_database
 from mlops_core.ledger.endpoints import Endpoints
 from mlops_core.ledger.locks import Locks
+from mlops_core.ledger.opening import open_database
 from mlops_core.ledger.outcomes import Outcomes
 from mlops_core.ledger.records import AuditEntry, Outcome, RunRow, whoami
 from mlops_core.ledger.runs import Runs

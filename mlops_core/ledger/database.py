@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mlops_core.errors import StoreError, UsageError
+from mlops_core.errors import StoreError
 from mlops_core.ledger.schema import MIGRATIONS, VERSION
 
 Row = Sequence[Any]
@@ -156,19 +156,3 @@ class Transaction:
     def insert(self, table: str, **values: Any) -> None:
         names = ", ".join(f'"{name}"' for name in values)
         self.write(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(values))})", *values.values())
-
-
-def open_database(url: str) -> Database:
-    """The database a ledger URL names. Raises UsageError for any other URL."""
-    if "://" not in url or url.startswith("sqlite:"):
-        from mlops_core.ledger.sqlite import Sqlite
-
-        return Sqlite(url)
-    if url.startswith(("postgresql://", "postgresql+psycopg://", "postgres://")):
-        from mlops_core.ledger.postgresql import Postgresql
-
-        return Postgresql(url)
-    scheme = url.split("://")[0]
-    raise UsageError(
-        f"store.ledger: unknown kind of ledger {scheme!r}; expected sqlite:///path or postgresql://host/db"
-    )
