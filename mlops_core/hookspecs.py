@@ -54,8 +54,8 @@ def mlops_exporter() -> Mapping[str, type]:  # type: ignore[empty-body]
 
 
 @hookspec
-def mlops_started(run: Run, stage: str, cause: str) -> None:
-    """A stage starts; `cause` says why it is due."""
+def mlops_started(run: Run, stage: str, cause: str, steps: int) -> None:
+    """A stage starts; `cause` says why it is due, `steps` how many epochs or trials it has at most (0: unknown)."""
 
 
 @hookspec

@@ -44,7 +44,7 @@ class View:
         now = time.monotonic()
         if now - self.last >= EVERY:
             self.last = now
-            self.line(f"{stage:<9} {_step(stage, step, scores)}")
+            self.line(f"{stage:<9} {progress(stage, step, scores)}")
 
     @hookimpl
     def mlops_finished(self, stage: str, record: Any, skipped: bool) -> None:
@@ -86,63 +86,15 @@ class Events(View):
         self.event("failed", stage=stage, error=error)
 
 
-class Live(View):
-    """A terminal: each finished stage is a line that stays, the running one a spinner that moves."""
-
-    def __init__(self, out: TextIO) -> None:
-        super().__init__(out)
-        from rich.console import Console
-
-        self.console = Console(file=out, highlight=False)
-        self.status: Any = None
-
-    def __exit__(self, *error: object) -> None:
-        self._rest()
-
-    def line(self, text: str) -> None:
-        self.console.print(text, markup=False)
-
-    def _rest(self) -> None:
-        if self.status is not None:
-            self.status.stop()
-            self.status = None
-
-    def _say(self, text: str) -> None:
-        from rich.markup import escape
-
-        if self.status is None:
-            self.status = self.console.status(escape(text), spinner="dots")
-            self.status.start()
-        else:
-            self.status.update(escape(text))
-
-    def waiting(self, holder: str) -> None:
-        self._say(f"waiting: {holder}")
-
-    @hookimpl
-    def mlops_started(self, stage: str, cause: str) -> None:
-        self.began[stage] = time.monotonic()
-        self._say(f"{stage:<9} {cause}")
-
-    @hookimpl
-    def mlops_progress(self, stage: str, step: int, scores: Scores) -> None:
-        self._say(f"{stage:<9} {_step(stage, step, scores)}")
-
-    @hookimpl
-    def mlops_finished(self, stage: str, record: Any, skipped: bool) -> None:
-        self._rest()
-        self.console.print(f"[{'dim' if skipped else 'green'}]{'=' if skipped else '✓'}[/] ", end="")
-        self.console.print(f"{stage:<9} {self.told(stage, record, skipped)}", markup=False)
-
-    @hookimpl
-    def mlops_failed(self, stage: str, error: str) -> None:
-        self._rest()
-        self.console.print(f"[red]✗[/] {stage:<9} failed")
-
-
 def choose(as_json: bool, out: TextIO = sys.stdout) -> Any:
     """The view that fits: events, live, or plain lines."""
-    return Events(out) if as_json else Live(out) if out.isatty() else View(out)
+    if as_json:
+        return Events(out)
+    if not out.isatty():
+        return View(out)
+    from mlops_core.cli.live import Live
+
+    return Live(out)
 
 
 def left(stage: str, record: Any) -> str:
@@ -152,7 +104,7 @@ def left(stage: str, record: Any) -> str:
         gone = f", {record.rejected:,} in quarantine" if record.rejected else ""
         return f"{rows} rows{gone}; digest {record.digest[:12]}"
     if isinstance(record, Tuned):
-        best = ", ".join(f"{k} {_number(v)}" for k, v in record.params.items())
+        best = ", ".join(f"{k} {told_number(v)}" for k, v in record.params.items())
         return f"{len(record.trials)} trials; best: {best}"
     if isinstance(record, Model):
         return f"bundle {record.digest[:12]}"
@@ -193,10 +145,12 @@ def summary(finished: Any, project: Path) -> str:
     return "\n".join(lines)
 
 
-def _step(stage: str, step: int, scores: Scores) -> str:
+def progress(stage: str, step: int, scores: Scores) -> str:
+    """How far a stage is, in a line."""
     unit = "trial" if stage == "tune" else "epoch"
     return f"{unit} {step}  " + "  ".join(f"{k} {v:.4f}" for k, v in list(scores.items())[:4] if v == v)
 
 
-def _number(value: Any) -> str:
+def told_number(value: Any) -> str:
+    """A parameter, floats with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -141,11 +141,19 @@ def _advance(context: Context, stage: Stage, tally: Tally) -> None:
             (tally.restored if how else tally.skipped).append(stage.name)
             _tell_finished(context, stage.name, skipped=True)
             return
-    context.tell("mlops_started", stage=stage.name, cause=_why(parts, latest, key))
+    context.tell("mlops_started", stage=stage.name, cause=_why(parts, latest, key), steps=_steps(context, stage.name))
     outcome, path = _perform(context, stage, key, parts)
     context.results[stage.name] = stage.result(context, outcome, path)
     tally.performed.append(stage.name)
     _tell_finished(context, stage.name, skipped=False)
+
+
+def _steps(context: Context, stage: str) -> int:
+    """How many epochs or trials are declared: what a progress bar counts to."""
+    d = context.declaration
+    choice, option = {"train": (d.trainer, "epochs"), "tune": (d.tuner, "trials")}.get(stage, (None, ""))
+    found = choice.options.get(option) if choice else None
+    return found if isinstance(found, int) else 0
 
 
 def _why(parts: Mapping[str, Any], latest: Outcome | None, key: str) -> str:
@@ -204,7 +212,7 @@ def _deploy(context: Context, tally: Tally) -> Endpoint | None:
     words = "; ".join(
         f"{k}: {a if a is not None else 'none'} -> {b if b is not None else 'none'}" for k, (a, b) in due.items()
     )
-    context.tell("mlops_started", stage=deploying.NAME, cause=words)
+    context.tell("mlops_started", stage=deploying.NAME, cause=words, steps=0)
     endpoint = deploying.apply(context, wanted)
     tally.performed.append(deploying.NAME)
     context.tell("mlops_finished", stage=deploying.NAME, record=endpoint, skipped=False)

@@ -44,9 +44,9 @@ def _story(folder: Path) -> list[tuple[str, dict[str, Any]]]:
         monitor="drift", state="alarm", scores={"size": 9.0}, limits={"size": 4.0}, reasons=("size rose",)
     )
     return [
-        ("mlops_started", {"run": RUN, "stage": "data", "cause": "first time"}),
+        ("mlops_started", {"run": RUN, "stage": "data", "cause": "first time", "steps": 0}),
         ("mlops_finished", {"run": RUN, "stage": "data", "record": {"rows": 10}, "skipped": False}),
-        ("mlops_started", {"run": RUN, "stage": "train", "cause": "trainer.lr 0.1 -> 0.2"}),
+        ("mlops_started", {"run": RUN, "stage": "train", "cause": "trainer.lr 0.1 -> 0.2", "steps": 30}),
         ("mlops_progress", {"run": RUN, "stage": "train", "step": 1, "scores": {"auroc": 0.5}}),
         ("mlops_failed", {"run": RUN, "stage": "train", "error": "no disk"}),
         ("mlops_alert", {"alert": Alert(window=window, verdict=verdict)}),
