@@ -433,3 +433,12 @@ def test_rows_that_vanish_between_two_runs_are_refused(toy: Any) -> None:
     assert "60" in told.stderr and "200" in told.stderr and "rows.change" in told.stderr, told.stderr
     data.write_text(whole)
     assert toy.performed() == []
+
+
+def test_the_line_on_a_postgresql_ledger(toy: Any, postgres_database: str) -> None:
+    toy.env |= {"LEDGER": postgres_database, "XDG_STATE_HOME": str(toy.root / "state")}
+    words = ["store.ledger=${oc.env:LEDGER}"]
+    assert toy.run(*words)["version"] == 1
+    assert toy.performed(*words) == []
+    assert not (toy.root / ".mlops" / "ledger.db").exists()
+    assert "chain is whole" in toy.mlops("versions", "audit", *words).stdout
