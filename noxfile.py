@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nox
@@ -80,6 +81,9 @@ def bench(session: nox.Session) -> None:
 def prepare(session: nox.Session) -> None:
     """Torch's CPU build first, so that nothing later pulls the CUDA packages; and compiled bytecode."""
     session.env["PYTHONDONTWRITEBYTECODE"] = ""  # workers would compile torch anew at every start
+    session.env["TMPDIR"] = (
+        tempfile.gettempdir()
+    )  # nox's own lies in this checkout: projects there would be parts of it
     links = find_links()
     if os.name != "posix" or sys.platform == "darwin" or links:
         pip(session, TORCH, *(["--find-links", links] if links else []))

@@ -187,7 +187,8 @@ class Number(Cell):
 
     def convert(self, values: list[Any]) -> Any:
         array = np.array(values, np.float64)
-        if bool((np.abs(array) > self.largest).any()):
+        # As float64 a whole number just over the bound is the bound: those are looked at as they came.
+        if bool((np.abs(array) >= self.largest).any()) and any(v is not None and abs(v) > self.largest for v in values):
             raise Wrong("is too large a number")
         if self.whole and bool((array % 1 > 0).any()):
             raise ValueError

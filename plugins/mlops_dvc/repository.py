@@ -89,6 +89,8 @@ def prepare(project: Path) -> Repository:
     if found is not None:
         return found
     top = git("rev-parse", "--show-toplevel", cwd=project)
+    if top is not None and git("check-ignore", "-q", str(project.resolve() / ".dvc"), cwd=project) is not None:
+        top = None  # git does not look at this folder, and DVC refuses to be kept by a git that ignores it
     where = ["--no-scm"] if top is None else [] if Path(top.strip()) == project.resolve() else ["--subdir"]
     dvc("init", *where, cwd=project)
     scm = "" if top is not None else "    no_scm = True\n"

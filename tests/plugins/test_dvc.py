@@ -90,13 +90,16 @@ class Project:
         observer.mlops_finished(run=self.run, stage="data", record=record, skipped=skipped)
 
 
-@pytest.fixture(params=["git", "no git", "below git"])
+@pytest.fixture(params=["git", "no git", "below git", "ignored by git"])
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
-    root = tmp_path / "repo" / "below" if request.param == "below git" else tmp_path / "project"
+    below = request.param in ("below git", "ignored by git")
+    root = tmp_path / "repo" / "below" if below else tmp_path / "project"
     made = Project(root)
     if request.param != "no git":
-        git(tmp_path, "init", "-q", str(root.parent if request.param == "below git" else root))
+        git(tmp_path, "init", "-q", str(root.parent if below else root))
         (root / ".gitignore").write_text(".mlops/\n")
+    if request.param == "ignored by git":
+        (root.parent / ".gitignore").write_text("/below/\n")
     return made
 
 

@@ -139,6 +139,12 @@ CASES: dict[str, tuple[str, dict[str, Any], int, str]] = {
         "row 0, column 'age': expected a whole number, got 3.5",
     ),
     "huge number": ("/predict", rows({"income": 1e300}), 422, "row 0, column 'income': is too large a number"),
+    "count over the bound by one": (
+        "/predict",
+        rows({**GOOD, "age": 2**62 + 1}),
+        422,
+        "row 0, column 'age': is too large a number",
+    ),
     "huge count": ("/predict", rows({**GOOD, "age": 10**30}), 422, "row 0, column 'age': is too large a number"),
     "number for text": ("/predict", rows({**GOOD, "home": 1}), 422, "row 0, column 'home': expected text, got 1"),
     "text for a boolean": (
