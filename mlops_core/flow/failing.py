@@ -6,9 +6,24 @@ import errno
 import traceback
 from pathlib import Path
 
-from mlops_core.errors import MlopsError, StoreError, TrainingError
+from mlops_core.errors import MlopsError, PluginError, StoreError, TrainingError
 
 REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES})
+
+# Which extra brings what: our own plugins are guests, so their libraries are known by name alone.
+EXTRAS = {
+    "torch": "lightning",
+    "pytorch_lightning": "lightning",
+    "safetensors": "lightning",
+    "sklearn": "sklearn",
+    "skl2onnx": "sklearn",
+    "ray": "ray",
+    "optuna": "ray",
+    "dvc": "dvc",
+    "psycopg": "postgres",
+    "adbc_driver_manager": "adbc",
+    "s3fs": "s3",
+}
 
 
 def told(root: Path, state: Path, stage: str, error: Exception) -> MlopsError:
@@ -21,6 +36,10 @@ def told(root: Path, state: Path, stage: str, error: Exception) -> MlopsError:
         return StoreError(
             f"cannot write{where}: {why}; what was done before is kept: free room or make it writable, and run again"
         )
+    missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if missing in EXTRAS:
+        install = f"python -m pip install 'mlops-core-framework[{EXTRAS[missing]}]'"
+        return PluginError(f"{stage} needs {missing!r}, which is not installed; run {install}")
     words = str(error).splitlines()[0] if str(error) else "no message"
     kept = state / "failures" / f"{stage}.txt"
     try:
