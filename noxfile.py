@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import nox
@@ -81,9 +80,6 @@ def bench(session: nox.Session) -> None:
 def prepare(session: nox.Session) -> None:
     """Torch's CPU build first, so that nothing later pulls the CUDA packages; and compiled bytecode."""
     session.env["PYTHONDONTWRITEBYTECODE"] = ""  # workers would compile torch anew at every start
-    session.env["TMPDIR"] = (
-        tempfile.gettempdir()
-    )  # nox's own lies in this checkout: projects there would be parts of it
     links = find_links()
     if os.name != "posix" or sys.platform == "darwin" or links:
         pip(session, TORCH, *(["--find-links", links] if links else []))
@@ -116,7 +112,8 @@ def uv(session: nox.Session) -> bool:
 def build(session: nox.Session) -> Path:
     """The wheel, built afresh into the session's own folder."""
     session.install("build", "hatchling", "-c", str(HERE / "constraints.txt"))
-    out = Path(session.create_tmp()).resolve() / "wheel"
+    # Not session.create_tmp(): it moves TMPDIR into this checkout, and every project of a test with it.
+    out = Path(session.virtualenv.location).resolve() / "wheel"
     shutil.rmtree(out, ignore_errors=True)
     session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), ".", silent=True)
     return next(out.glob("*.whl"))

@@ -42,6 +42,15 @@ def git(*words: str, cwd: Path) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
+def git_top(folder: Path) -> Path | None:
+    """The git repository that looks after `folder`; None outside of one, and where git ignores the folder: DVC
+    refuses to be kept by a git that does not look at it."""
+    top = git("rev-parse", "--show-toplevel", cwd=folder)
+    if top is None or git("check-ignore", "-q", str(folder.resolve() / ".dvc"), cwd=folder) is not None:
+        return None
+    return Path(top.strip())
+
+
 def _run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     quiet = {"DVC_NO_ANALYTICS": "1", "DVC_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1"}
     return subprocess.run(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_core.errors import StoreError
-from mlops_dvc.command import dvc, git
+from mlops_dvc.command import dvc, git_top
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,8 @@ def prepare(project: Path) -> Repository:
     found = Repository.around(project)
     if found is not None:
         return found
-    top = git("rev-parse", "--show-toplevel", cwd=project)
-    if top is not None and git("check-ignore", "-q", str(project.resolve() / ".dvc"), cwd=project) is not None:
-        top = None  # git does not look at this folder, and DVC refuses to be kept by a git that ignores it
-    where = ["--no-scm"] if top is None else [] if Path(top.strip()) == project.resolve() else ["--subdir"]
+    top = git_top(project)
+    where = ["--no-scm"] if top is None else [] if top == project.resolve() else ["--subdir"]
     dvc("init", *where, cwd=project)
     scm = "" if top is not None else "    no_scm = True\n"
     quiet = "    analytics = false\n    check_update = false\n"

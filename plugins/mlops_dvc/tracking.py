@@ -13,7 +13,7 @@ from typing import Any
 from mlops_core import hookimpl
 from mlops_core.contracts import Artifact, Dataset, Model, Run
 from mlops_core.errors import StoreError
-from mlops_dvc.command import dvc, git
+from mlops_dvc.command import dvc, git_top
 from mlops_dvc.repository import Pointer, Repository, add_line, pointer_file, prepare, write
 
 
@@ -79,7 +79,7 @@ def _point(repository: Repository, out: Path, artifact: Artifact) -> None:
     if not repository.object(artifact.address).is_file():
         dvc("add", str(out), cwd=repository.root)
         return
-    if git("rev-parse", "--git-dir", cwd=out.parent) is not None:
+    if git_top(out.parent) is not None:
         add_line(out.parent / ".gitignore", f"/{out.name}")
     Pointer(artifact.address, artifact.size, artifact.files).write(out)
 
