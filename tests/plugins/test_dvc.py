@@ -189,11 +189,11 @@ def test_a_run_without_a_change_asks_nothing_of_dvc(tmp_path: Path, monkeypatch:
     assert len(content(tmp_path / "remote")) == 2
     before = content(project.root)
 
-    def refuse(*words: str, cwd: Path) -> str:
+    def refuse(*words: object, **facts: object) -> str:
         raise AssertionError(words)
 
     monkeypatch.setattr(mlops_dvc.tracking, "dvc", refuse)
-    monkeypatch.setattr(mlops_dvc.tracking, "git", refuse)
+    monkeypatch.setattr(mlops_dvc.tracking, "git_top", refuse)
     project.finish(observer, dataset, skipped=True)
     assert content(project.root) == before
 
