@@ -150,6 +150,7 @@ class Cell:
         return self.convert(values)
 
     def convert(self, values: list[Any]) -> Any:
+        """The values as an array, missing ones None. Each kind of column has its own; this class is none of them."""
         raise NotImplementedError
 
     def unseen(self, array: Any) -> int:
