@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mlops_core.serving.state import is_held as is_held
     from mlops_core.serving.state import read_state as read_state
     from mlops_core.serving.state import write_state as write_state
+    from mlops_core.serving.wire import WholeAnswers as WholeAnswers
     from mlops_core.trials import NoMetric as NoMetric
     from mlops_core.trials import Trials as Trials
     from mlops_core.trials import better as better
@@ -53,6 +54,7 @@ _HOME = {
     "mlops_core.serving.host": ("say", "wanted"),
     "mlops_core.serving.process": ("HostProcess",),
     "mlops_core.serving.state": ("hold", "is_held", "read_state", "write_state"),
+    "mlops_core.serving.wire": ("WholeAnswers",),
     "mlops_core.trials": ("NoMetric", "Trials", "better", "judged"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

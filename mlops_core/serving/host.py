@@ -55,8 +55,11 @@ class Host:
         """Serves until SIGTERM."""
         import uvicorn
 
+        from mlops_core.serving.wire import WholeAnswers
+
         config = uvicorn.Config(
             self,
+            http=WholeAnswers,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -16,12 +16,14 @@ from typing import Any
 
 APP = "mlops"
 PORTS_OF_REPLICAS = 100
-# HAProxy's statistics listen on every interface, whatever Serve is told: its configuration is rewritten at each start.
+# HAProxy's configuration is rewritten at each start: its statistics would listen on every interface, whatever Serve is
+# told, and it can send a request to a second replica only where it had all of it before the first got it.
 WRAPPER = """#!/bin/sh
 last=
 for word in "$@"; do
   if [ "$last" = -f ]; then
-    sed -e 's/bind \\*:/bind {host}:/' -e 's/bind :/bind {host}:/' "$word" > "$word.ours" && cat "$word.ours" > "$word"
+    sed -e 's/bind \\*:/bind {host}:/' -e 's/bind :/bind {host}:/' \\
+        -e 's/^defaults$/&\\n    option http-buffer-request/' "$word" > "$word.ours" && cat "$word.ours" > "$word"
   fi
   last=$word
 done
@@ -58,7 +60,7 @@ def environment_of(folder: Path, host: str, haproxy: bool) -> dict[str, str]:
             "RAY_SERVE_HAPROXY_METRICS_PORT": port["METRICS"],
             "RAY_SERVE_HAPROXY_STATS_PORT": port["STATS"],
             "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
-            # an answer changes nothing here, so a request that a dying replica swallowed may be sent again
+            # an answer changes nothing here, so what a dying replica had in its hands may be sent again
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         }
     return found

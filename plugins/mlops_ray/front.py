@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlops_core import create_app, write_state
+from mlops_core import WholeAnswers, create_app, write_state
 from mlops_core import wanted as serving_of
 from mlops_core.errors import MlopsError
 
@@ -50,6 +50,7 @@ class Front:
 
     def __init__(self, state: str) -> None:
         _close_doors()
+        _answer_whole()
         self.state = Path(state)
         self._generation = 0
         self._switching = asyncio.Lock()
@@ -96,6 +97,13 @@ def _close_doors() -> None:
         return int(add(server, address.replace("[::]", ray.util.get_node_ip_address())))
 
     replica.add_port_to_grpc_server = bind
+
+
+def _answer_whole() -> None:
+    """A killed replica leaves no half answers: HAProxy may ask another for what it had in its hands."""
+    from uvicorn.protocols.http import auto
+
+    auto.AutoHTTPProtocol = WholeAnswers  # type: ignore[misc]  # Serve lets uvicorn choose
 
 
 def app(args: Mapping[str, str]) -> Any:

@@ -185,10 +185,20 @@ def _begin_anew(state: Path, inherited: Mapping[str, str]) -> NoReturn:
     from mlops_ray.cluster import end_leftovers
 
     end_leftovers(read_state(state / "host.json"))
-    with contextlib.suppress(ChildProcessError):  # what comes after us would not know its dead children
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+    reap(10)
     os.execve(sys.executable, [sys.executable, "-P", "-m", "mlops_ray.host", str(state), "--again"], inherited)
+
+
+def reap(seconds: float) -> None:
+    """Waits for every child to end and forgets it: what comes after us would not know its dead children.
+
+    A process that is killed is nobody's and not yet dead for a while, so one look is not enough.
+    """
+    end = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < end:
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                time.sleep(0.02)
 
 
 def _serve(state: Path, ready: int, inherited: Mapping[str, str]) -> int:
