@@ -268,20 +268,27 @@ class ModelVersion:
 
 @record
 class Route:
-    """One version behind an endpoint: its share of traffic in percent and its role."""
+    """One version behind an endpoint: its share of traffic in percent and its role.
+
+    stable and warm versions live in the serving process (a warm one has weight 0 and may become stable at
+    once), candidate and shadow versions in a process beside it. `arm` is its name in an experiment.
+    """
 
     version: int
     bundle: Path
     sha256: str
     weight: float = 100.0
     role: Literal["stable", "candidate", "shadow", "warm"] = "stable"
+    arm: str = ""
 
 
 @record
 class Serving:
     """The desired state of an endpoint. Weights of the stable and candidate routes sum to 100.
 
-    `state` is the deployer's folder, `log` the prediction log's; `trust` as in the declaration.
+    `state` is the deployer's folder, `log` the prediction log's; `trust` as in the declaration. `sticky` names
+    what keeps a caller with one version ('header:NAME', 'cookie:NAME' or 'field:NAME'), `salt` deals the callers
+    anew. A candidate may take `deadline` seconds to answer, then the stable version answers in its place.
     """
 
     name: str
@@ -291,6 +298,9 @@ class Serving:
     max_rows: int = 10_000
     max_bytes: int = 16 * 1024 * 1024
     trust: tuple[str, ...] = ()
+    sticky: str = ""
+    salt: str = ""
+    deadline: float = 0.25
 
 
 @record
