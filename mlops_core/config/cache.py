@@ -42,12 +42,12 @@ def load(root: Path, overrides: Sequence[str]) -> Declaration | None:
 
 def save(reading: Reading, overrides: Sequence[str], declaration: Declaration) -> None:
     """Keeps a declaration; where that cannot be (a read-only project), the next reading composes again."""
-    if reading.volatile:
+    tokens, values = _tokens(declaration), reading.draft.values
+    if reading.volatile or restore(Declaration, secrets.resolve(tokens)) != declaration:  # a path of the environment's
         return
-    values = reading.draft.values
     files = {str(p) for p in (*(d.path for d in reading.presets.documents), *reading.presets.listed, *_code(reading))}
     entry = {
-        "declaration": _tokens(declaration),
+        "declaration": tokens,
         "environment": _marks(secrets.names(values)),
         "seen": _seen(files),
     }

@@ -9,7 +9,9 @@ from typing import Any
 from mlops_core.config import secrets
 from mlops_core.config.documents import Document, Path_, Spot
 from mlops_core.config.draft import Draft
+from mlops_core.config.grammar import unreadable
 from mlops_core.config.presets import Presets
+from mlops_core.config.project import label
 from mlops_core.config.verify import Verifier
 from mlops_core.contracts import Choice
 from mlops_core.errors import Problem, did_you_mean
@@ -101,10 +103,11 @@ class Columns:
 
         path = self.presets.root / name
         if not path.is_file():
-            near = sorted(f.relative_to(self.presets.root).as_posix() for f in path.parent.glob("*.yaml"))
+            near = sorted(label(f, self.presets.root) for f in path.parent.glob("*.yaml"))
             self.draft.say(("data", "contract"), f"there is no file {name!r}", did_you_mean(name, near))
             return None
         self.document = document = self.presets.document(path)
+        unreadable(document)
         self.draft.problems += document.faults
         if document.node is None:
             return {} if not document.faults else None

@@ -69,7 +69,7 @@ class Reading:
             draft.problems.append(primary.top.problem("", failed))
         draft.lay(layers, primary, self.overrides.found)
         settle(draft, self.overrides, defaults.chosen, self.presets)
-        self.volatile = "${now:" in repr(draft.values)
+        self.volatile = bool(re.search(r"\$\{\s*now\s*:", repr(draft.values)))
         fill(draft, self.presets)  # before interpolations are followed: a default may be what they mean
         interpolate(draft)
         return draft

@@ -16,6 +16,7 @@ from mlops_core.contracts import Secret
 OPEN, MIDDLE, CLOSE, NUMBER = "\ue000", "\ue001", "\ue002", "\ue003"
 _TOKEN = re.compile(f"{OPEN}([^{OPEN}{MIDDLE}{CLOSE}]*)(?:{MIDDLE}([^{OPEN}{MIDDLE}{CLOSE}]*))?{CLOSE}({NUMBER})?")
 _ENV, _DECODE = "${oc.env:", "${oc.decode:"
+_LOOSE = re.compile(r"\$\{\s*(oc\.(?:env|decode))\s*:\s*")  # OmegaConf allows blanks there
 
 
 class Unset(LookupError):
@@ -70,8 +71,8 @@ def _inside_out(text: str, change: Callable[[re.Match[str]], str]) -> str:
 
 
 def _hidden(text: str) -> str:
-    found = text
-    for start in (_DECODE + _ENV, _DECODE + " " + _ENV, _ENV):
+    found = _LOOSE.sub(r"${\1:", text)
+    for start in (_DECODE + _ENV, _ENV):
         at = found.find(start)
         while at >= 0:
             end = _end(found, at)
@@ -113,7 +114,8 @@ def _resolved(text: str) -> Any:
     if whole and whole[3]:
         from mlops_core.space import scalar
 
-        return scalar(_looked_up(whole))
+        found = scalar(_looked_up(whole))
+        return Secret(found, _referred(text)) if isinstance(found, str) else found
     return Secret(_inside_out(text, _looked_up), _referred(text))
 
 

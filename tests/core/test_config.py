@@ -236,6 +236,28 @@ def test_secrets_stay_references(project: Path, monkeypatch: pytest.MonkeyPatch)
     assert "s3kret-word" not in str(error.value)
 
 
+@pytest.mark.parametrize("words", ["${ oc.env:GUEST_PASSWORD}", "${oc.decode: ${oc.env : GUEST_PASSWORD} }"])
+def test_a_secret_stays_one_however_its_reference_is_written(
+    project: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setenv("GUEST_PASSWORD", "s3kret-word")
+    preset(project, "trainer/guest_net", f"extra: {{who: '{words}'}}\n")
+    for _ in range(2):
+        found = config.declare(project)
+        assert found.trainer.options["extra"] == {"who": "s3kret-word"}
+        for kept in (found.text, json.dumps(plain(found)), repr(found), cache.place(project).read_text()):
+            assert "s3kret-word" not in kept and "oc.env:GUEST_PASSWORD" in kept
+
+
+def test_a_path_from_the_environment_counts_from_the_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUEST_DATA", "data/credit.csv")
+    monkeypatch.chdir(project.parent)
+    for _ in range(2):
+        found = config.declare(project, ["data.path=${oc.env:GUEST_DATA}"])
+        assert found.data.options["path"] == str(project / "data" / "credit.csv")
+        assert plain(found)["data"]["options"]["path"] == "${oc.env:GUEST_DATA}"
+
+
 def test_a_changed_environment_is_seen(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = ["trainer.epochs=${oc.decode:${oc.env:GUEST_EPOCHS}}"]
     monkeypatch.setenv("GUEST_EPOCHS", "9")

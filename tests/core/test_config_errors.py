@@ -460,3 +460,20 @@ def test_a_contract_beside_the_one_meant(project: Path) -> None:
         "conf/config.yaml:8:57: data.contract: there is no file 'contracts/credt.yaml'; "
         "did you mean 'contracts/credit.yaml'?"
     ]
+
+
+def test_a_contract_outside_the_project_that_is_not_there(project: Path) -> None:
+    other = project.parent / "shared"
+    other.mkdir()
+    (other / "credit.yaml").write_text("columns: {}\n")
+    assert told(project, DEFAULTS + REST.replace("}", f", contract: {other}/credt.yaml}}")) == [
+        f"conf/config.yaml:8:57: data.contract: there is no file '{other}/credt.yaml'; "
+        f"did you mean '{other}/credit.yaml'?"
+    ]
+
+
+def test_an_interpolation_in_a_contract_that_cannot_be_read(project: Path) -> None:
+    (project / "contracts" / "credit.yaml").write_text("description: it costs ${ a lot\ncolumns: {}\n")
+    assert told(project, DEFAULTS + REST.replace("}", ", contract: contracts/credit.yaml}")) == [
+        "contracts/credit.yaml:1:14: description: the interpolation 'it costs ${ a lot' cannot be read, expected ${KEY}"
+    ]
