@@ -140,15 +140,9 @@ class Encoder:
 
         if column.categories:
             return CategoryFeature(name=column.name, values=column.categories)
-        text = pl.col(column.name).cast(pl.String)
-        counts = (
-            frame.select(text)
-            .drop_nulls()
-            .group_by(column.name)
-            .len()
-            .sort(["len", column.name], descending=[True, False])
-        )
-        found = counts.head(limit + 1).collect(engine="streaming")[column.name].to_list()
+        text = frame.select(value=pl.col(column.name).cast(pl.String)).drop_nulls()
+        counts = text.group_by("value").len().sort(["len", "value"], descending=[True, False])
+        found = counts.head(limit + 1).collect(engine="streaming")["value"].to_list()
         if column.kind == "text" and len(found) > limit:
             raise DataError(
                 f"column {column.name!r} is free text (over {limit} different values), which is no feature; "

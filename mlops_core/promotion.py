@@ -40,7 +40,7 @@ def evaluate(
     _refuse_unknown(slices, dataset)
     table = pl.scan_parquet(dataset.split("test")).select(names)
     if weights:
-        table = table.filter(pl.col(weights[0]).fill_nan(0) > 0)
+        table = table.filter(pl.col(weights[0]).cast(pl.Float64).fill_nan(0) > 0)
     targets: list[Any] = []
     answers: list[Columns] = []
     groups: list[pl.DataFrame] = []
@@ -100,7 +100,7 @@ def _judge(rule: GateRule, model: Evaluation, other: Other) -> Check:
         return Check(
             rule=rule,
             passed=False,
-            reason=f"{_name(rule)} could not be computed: no row of that slice is in the test split",
+            reason=f"{_name(rule)} could not be computed: the test split has fewer than {SMALLEST_SLICE} rows of that slice",
         )
     value, shown = score.value, f"{_name(rule)} {score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
     if rule.versus:
@@ -145,9 +145,9 @@ def _masks(side: Any, slices: Sequence[str]) -> Iterator[tuple[str, Any]]:
     import polars as pl
 
     for column in slices:
-        values = side[column].cast(str).fill_null("missing")
+        values = side[column].cast(str).fill_null("missing").alias("value")
         large = values.value_counts().filter(pl.col("count") >= SMALLEST_SLICE)
-        for value in large[column].sort():
+        for value in large["value"].sort():
             yield f"{column}={value}", (values == value).to_numpy()
 
 

@@ -131,10 +131,12 @@ def _holds(expr: pl.Expr) -> Any:
 
 
 def value_of(value: Any, dtype: str) -> Any:
-    """A value of a contract in the dtype of its column: ISO text becomes a date or datetime."""
+    """A value of a contract in the dtype of its column: ISO text becomes a date or datetime (UTC without a zone)."""
     if value is None or dtype not in TIMES:
         return value
     found = dt.datetime.fromisoformat(str(value))
+    if found.tzinfo is not None:
+        found = found.astimezone(dt.UTC).replace(tzinfo=None)
     return found.date() if dtype == "date" else found
 
 

@@ -92,6 +92,6 @@ def _categories(frame: pl.LazyFrame, name: str) -> tuple[str, ...]:
     """The values as text, most frequent first, equal ones by alphabet."""
     import polars as pl
 
-    counts = frame.select(pl.col(name).cast(pl.String)).drop_nulls().group_by(name).len()
-    found = counts.sort(["len", name], descending=[True, False]).head(MOST_CATEGORIES).collect(engine="streaming")
-    return tuple(found[name].to_list())
+    counts = frame.select(value=pl.col(name).cast(pl.String)).drop_nulls().group_by("value").len()
+    found = counts.sort(["len", "value"], descending=[True, False]).head(MOST_CATEGORIES).collect(engine="streaming")
+    return tuple(found["value"].to_list())

@@ -192,7 +192,7 @@ def _class_counts(out: Path, target: str, values: tuple[Any, ...]) -> dict[str, 
     for name in SPLITS:
         found = (
             pl.scan_parquet(out / f"{name}.parquet")
-            .group_by(pl.col(target).cast(pl.String))
+            .group_by(value=pl.col(target).cast(pl.String))
             .len()
             .collect(engine="streaming")
         )

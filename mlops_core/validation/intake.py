@@ -40,7 +40,7 @@ def intake(contract: Contract, schema: pl.Schema, target: str, needed: tuple[str
 
     kept, dropped = _kept(contract, schema, (target, *needed))
     known = {name: dtype for name, dtype in schema.items() if name in kept}
-    problems = [*_missing(contract, schema, (target, *needed)), *_unfit(contract, known)]
+    problems = [*_missing(contract, schema, (target, *needed)), *_unfit(contract, known), *_lacking(contract, dropped)]
     if contract.extra == "refuse":
         problems += [
             f"column {c!r} is not in the contract, which refuses others" for c in schema if c not in contract.columns
@@ -89,10 +89,23 @@ def _unfit(contract: Contract, known: Mapping[str, Any]) -> Iterator[str]:
         rule, found = contract.rule(name), dtype_name(dtype)
         if rule.dtype and not rule.coerce and not widens(found, rule.dtype):
             yield f"column {name!r} is {found}, not {rule.dtype} as its contract says; 'coerce: true' converts it"
+        elif rule.dtype and found != "null" and (found in ARRAYS) != (rule.dtype in ARRAYS):
+            yield f"column {name!r} is {found}, which nothing converts to {rule.dtype}"
         elif not rule.dtype and found not in (*DTYPES, "null"):
             yield f"column {name!r} is {found}, which no model takes; convert it, or give it role 'ignore'"
         elif found in ARRAYS and dtype_name(_cell(dtype)) not in (*NUMBERS, "boolean"):
             yield f"column {name!r} is {dtype}; a list column holds numbers only"
+
+
+def _lacking(contract: Contract, dropped: tuple[str, ...]) -> Iterator[str]:
+    """What the contract asks of columns that are not kept."""
+    import polars as pl
+
+    asked = [(f"rules.{r.name}", pl.sql_expr(r.sql).meta.root_names()) for r in contract.rules]
+    for what, names in [*asked, ("freshness", [contract.fresh_column])]:
+        for name in dict.fromkeys(names):
+            if name in dropped:
+                yield f"{what} needs column {name!r}, which is not kept; name it under 'columns', with role id"
 
 
 def _cell(dtype: Any) -> Any:

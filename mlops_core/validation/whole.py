@@ -91,7 +91,8 @@ def _unique(scan: pl.LazyFrame, tally: Tally, contract: Contract, rule: ColumnRu
         return Checked(check=check, note="grows from row to row")
     rows, many = duplicates(scan, rule.name, tally.rows, most=math.floor(contract.max_rejected * tally.rows))
     if many:
-        return Checked(check=check, failed=many, action="fail", note="so many that the rows are not listed")
+        note = f"{many:,} row{'s' * (many != 1)} seen before, more than max_rejected allows; they are not listed"
+        return Checked(check=check, failed=many, action="fail", note=note)
     if len(rows):
         reject(f"{rule.name}: seen before", rows)
     return Checked(check=check, failed=len(rows))
@@ -109,12 +110,12 @@ def duplicates(scan: pl.LazyFrame, name: str, rows: int, most: int) -> tuple[Any
     found: list[Any] = []
     count = 0
     for part in range(parts):
-        mine = scan.select(name, ROW).filter(column.is_not_null() & (column.hash() % parts == part))
-        seen = mine.group_by(name).agg(first=pl.col(ROW).min(), times=pl.len()).filter(pl.col("times") > 1)
+        mine = scan.filter(column.is_not_null() & (column.hash() % parts == part)).select(column.alias("value"), ROW)
+        seen = mine.group_by("value").agg(first=pl.col(ROW).min(), times=pl.len()).filter(pl.col("times") > 1)
         again = seen.collect(engine="streaming")
         count += int(again["times"].sum()) - again.height
         if again.height and count <= most:
-            held = mine.join(again.lazy().select(name, "first"), on=name).filter(pl.col(ROW) != pl.col("first"))
+            held = mine.join(again.lazy().select("value", "first"), on="value").filter(pl.col(ROW) != pl.col("first"))
             found.append(held.select(ROW).collect(engine="streaming")[ROW].to_numpy())
     if count > most:
         return np.empty(0, np.uint64), count

@@ -131,11 +131,12 @@ def test_only_categories_or_only_numbers_have_no_other_input(tmp_path: Path) -> 
     assert set(Encoder.fit(numbers).encode(given)) == {"numbers"}
 
 
-def test_free_text_is_no_feature(tmp_path: Path) -> None:
-    column = Column(name="note", kind="text", dtype="string")
-    frame = pl.DataFrame({"note": [f"n{i}" for i in range(101)], "status": ["bad"] * 101})
+@pytest.mark.parametrize("name", ["note", "len"])
+def test_free_text_is_no_feature(name: str, tmp_path: Path) -> None:
+    column = Column(name=name, kind="text", dtype="string")
+    frame = pl.DataFrame({name: [f"n{i}" for i in range(101)], "status": ["bad"] * 101})
     with pytest.raises(
-        DataError, match=r"column 'note' is free text \(over 100 different values\), which is no feature"
+        DataError, match=rf"column '{name}' is free text \(over 100 different values\), which is no feature"
     ):
         Encoder.fit(dataset(tmp_path, frame, (column, COLUMNS[-1])))
     assert len(Encoder.fit(dataset(tmp_path, frame.head(100), (column, COLUMNS[-1]))).categories[0].values) == 100

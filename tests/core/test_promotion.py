@@ -43,7 +43,9 @@ def test_slices() -> None:
     assert passed(rule, 0.1, f=0.75)
     missing = judge([rule], evaluation(0.9), lambda alias: None)[0]
     assert not missing.passed
-    assert missing.reason == "auroc where sex=f could not be computed: no row of that slice is in the test split"
+    assert (
+        missing.reason == "auroc where sex=f could not be computed: the test split has fewer than 20 rows of that slice"
+    )
 
 
 def test_reason_is_for_people() -> None:
@@ -124,3 +126,13 @@ def test_a_rule_against_what_cannot_be_scored_is_not_met() -> None:
     check = judge([rule], evaluation(0.9), lambda alias: "version 1 cannot be scored on this data: no column")[0]
     assert not check.passed
     assert "champion version 1 cannot be scored on this data: no column; leave this rule out" in check.reason
+
+
+def test_a_slice_may_be_named_count_and_a_weight_be_true_or_false(tmp_path: Path) -> None:
+    columns = (
+        Column(name="count", kind="category", dtype="string", roles=("protected",)),
+        Column(name="w", kind="boolean", dtype="boolean", roles=("weight",)),
+    )
+    frame = pl.DataFrame({"x": [1.0, -1.0] * 40, "sex": "m", "count": "one", "y": ["b", "a"] * 40, "w": [True] * 80})
+    frame.write_parquet(tmp_path / "test.parquet")
+    assert list(evaluate(predict, dataset_at(tmp_path, 80, *columns), ["count"]).slices) == ["count=one"]

@@ -351,7 +351,9 @@ def test_uniqueness_is_of_the_whole_table(tmp_path: Path, monkeypatch: pytest.Mo
     assert quarantine["reasons"].to_list() == [["code: seen before", "name: seen before"]]
     notes = {c["check"]: c["note"] for c in found.report["checks"]}
     assert notes["columns.id.unique"] == "grows from row to row" and found.rejected == 1
-    assert "columns.town.unique: so many" in refused(tmp_path, table, {"columns": {"town": {"unique": True}}})
+    assert "columns.town.unique: 19,997 rows seen before" in refused(
+        tmp_path, table, {"columns": {"town": {"unique": True}}}
+    )
 
 
 def test_whole_table_checks(tmp_path: Path) -> None:
@@ -553,3 +555,63 @@ def test_an_inferred_contract_says_what_a_person_would() -> None:
     assert columns["income"]["nullable"] and columns["income"]["missing"] == {"at_most": 0.16}
     with pytest.raises(DataError, match="cannot be drafted from a table without rows"):
         infer_contract(pyarrow.table({"a": pyarrow.array([], pyarrow.int64())}))
+
+
+def test_a_contract_without_checks_of_values_can_be_looked_at() -> None:
+    for name in ("a", "first", "times"):
+        assert not validate(pl.DataFrame({name: [1, 1, 2]}), {"columns": {name: {"unique": True}}}).valid
+    assert not validate(pl.DataFrame({"a": [1, 1, 2]}), {}).rejected
+
+
+@pytest.mark.parametrize(
+    ("contract", "message"),
+    [
+        (
+            {"rules": [{"name": "own", "sql": "town = 'ulm'"}], "extra_columns": "ignore"},
+            "rules.own needs column 'town', which is not kept; name it under 'columns', with role id",
+        ),
+        (
+            {"columns": {"town": {"role": "ignore"}}, "rules": [{"name": "own", "sql": "town = 'ulm'"}]},
+            "rules.own needs column 'town', which is not kept; name it under 'columns', with role id",
+        ),
+        (
+            {"freshness": {"column": "seen", "within": "1d"}, "extra_columns": "ignore"},
+            "freshness needs column 'seen', which is not kept; name it under 'columns', with role id",
+        ),
+        (
+            {"columns": {"x": {"dtype": "array", "coerce": True}}},
+            "column 'x' is string, which nothing converts to array",
+        ),
+        (
+            {"columns": {"xs": {"dtype": "string", "coerce": True}}},
+            "column 'xs' is list, which nothing converts to string",
+        ),
+    ],
+)
+def test_what_a_contract_cannot_do_with_a_column_is_told(contract: dict[str, Any], message: str) -> None:
+    table = people().with_columns(seen=dt.datetime(2026, 1, 1), x=pl.lit("a"), xs=pl.concat_list("age", "id"))
+    with pytest.raises(DataError) as error:
+        validate(table, contract)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("bound", ["2026-01-02T01:00:00+01:00", dt.datetime(2026, 1, 2, tzinfo=dt.UTC)])
+def test_a_bound_with_a_zone_is_that_moment(bound: Any) -> None:
+    table = pl.DataFrame({"seen": [dt.datetime(2026, 1, day) for day in (1, 2, 3)]})
+    assert validate(table, {"columns": {"seen": {"range": [bound, None]}}}).rejected == 1
+    assert validate(table, {"columns": {"seen": {"in": [bound]}}}).rejected == 2
+
+
+def test_too_many_duplicates_are_counted_in_the_error(tmp_path: Path) -> None:
+    table = people(100).with_columns(id=pl.Series([0, 0, *range(2, 100)]))
+    said = refused(tmp_path, table, {"columns": {"id": {"unique": True}}, "max_rejected": 0})
+    assert "columns.id.unique: 1 row seen before, more than max_rejected allows" in said
+
+
+def test_columns_may_be_named_as_polars_names_its_counts(tmp_path: Path) -> None:
+    table = people().rename({"town": "len", "y": "count"})
+    found = freeze(table, declared(target="count"), tmp_path / "a", tmp_path / "q")
+    assert {c.name: c.categories for c in found.columns}["len"]
+    table = people().rename({"y": "len"})
+    assert freeze(table, declared(target="len"), tmp_path / "b", tmp_path / "q").classes == ("bad", "good")
