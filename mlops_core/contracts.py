@@ -355,7 +355,13 @@ class Alert:
 
 @record
 class Rollout:
-    """A change of traffic: from which version to which, by which strategy, and how far it is."""
+    """A change of traffic: from which version to which, by which strategy, and how far it is.
+
+    state: running, paused, waiting (decided, a person has the last word); then promoted, rolled_back, aborted or
+    superseded; done for a change all at once. `step` counts from 0 and began at `since` (Unix seconds). `plan` is
+    the declared `rollout:` as it was at the beginning, `arms` the versions of an experiment by name, `overrides`
+    those of the command that began it. `revision` is the ledger's entry.
+    """
 
     name: str
     strategy: str
@@ -363,6 +369,18 @@ class Rollout:
     candidate: int
     state: str
     reason: str = ""
+    id: str = ""
+    step: int = 0
+    since: float = 0.0
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    arms: Mapping[str, int] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    revision: int = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether it still has a say in who answers."""
+        return self.state in ("running", "paused", "waiting")
 
 
 @record

@@ -1,4 +1,4 @@
-"""What happened and what is so: runs, stages, versions, aliases, desired endpoints, verdicts, and the audit log.
+"""What happened and what is so: runs, stages, versions, aliases, desired endpoints, rollouts, verdicts, the audit log.
 
 Every change is one transaction, in SQLite inside the project or in PostgreSQL for teams; several processes
 may work at once. A process killed anywhere leaves the state before or after a change, never between.
@@ -12,13 +12,14 @@ from mlops_core.ledger.locks import Locks
 from mlops_core.ledger.opening import open_database
 from mlops_core.ledger.outcomes import Outcomes
 from mlops_core.ledger.records import AuditEntry, Outcome, RunRow, whoami
+from mlops_core.ledger.rollouts import Rollouts
 from mlops_core.ledger.runs import Runs
 from mlops_core.ledger.versions import Versions
 
 __all__ = ["AuditEntry", "Ledger", "Outcome", "RunRow", "whoami"]
 
 
-class Ledger(Runs, Outcomes, Versions, Endpoints, AuditLog, Locks):
+class Ledger(Runs, Outcomes, Versions, Endpoints, Rollouts, AuditLog, Locks):
     """The ledger at `url`: `sqlite:///path`, `postgresql://user:password@host/database`, or a path to a SQLite file.
 
     Opening reads and writes nothing; the first change creates what is missing. Thread-safe. What a disk or a

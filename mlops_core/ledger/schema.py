@@ -50,11 +50,23 @@ CREATE TRIGGER mlops_audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON mlop
   FOR EACH STATEMENT EXECUTE FUNCTION mlops_audit_refuse();
 """
 
+_ROLLOUTS = """
+CREATE TABLE mlops_rollouts (
+  number {serial}, name TEXT NOT NULL, event TEXT NOT NULL, body TEXT NOT NULL, at TEXT NOT NULL);
+CREATE INDEX mlops_rollouts_by_name ON mlops_rollouts (name, number);
+"""
+_KEYS = """
+CREATE TABLE mlops_keys (
+  name TEXT NOT NULL, id TEXT NOT NULL, scope TEXT NOT NULL, model TEXT NOT NULL, rate DOUBLE PRECISION NOT NULL,
+  who TEXT NOT NULL, salt TEXT NOT NULL, digest TEXT NOT NULL, created TEXT NOT NULL, expires TEXT NOT NULL,
+  revoked TEXT NOT NULL, PRIMARY KEY (name, id));
+"""
+_SERIAL = ("INTEGER PRIMARY KEY AUTOINCREMENT", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
+
 # Each step for (SQLite, PostgreSQL); the schema's version is the number of steps taken.
 MIGRATIONS: tuple[tuple[str, str], ...] = (
-    (
-        _FIRST.format(serial="INTEGER PRIMARY KEY AUTOINCREMENT") + _FIRST_SQLITE,
-        _FIRST.format(serial="BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY") + _FIRST_POSTGRESQL,
-    ),
+    (_FIRST.format(serial=_SERIAL[0]) + _FIRST_SQLITE, _FIRST.format(serial=_SERIAL[1]) + _FIRST_POSTGRESQL),
+    (_ROLLOUTS.format(serial=_SERIAL[0]), _ROLLOUTS.format(serial=_SERIAL[1])),
+    (_KEYS, _KEYS),
 )
 VERSION = len(MIGRATIONS)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlops_core.contracts import ModelVersion, restore
 from mlops_core.errors import StoreError
-from mlops_core.ledger.audit import AuditBase
+from mlops_core.ledger.audit import AuditBase, Say
 from mlops_core.ledger.database import Transaction
 from mlops_core.ledger.records import moment, now, to_json, whoami
 
@@ -71,20 +71,7 @@ class Versions(AuditBase):
     def set_aliases(self, name: str, moves: Mapping[str, int | None], *, actor: str, reason: str) -> None:
         """`set_alias` for several aliases at once: all of them move, or none."""
         with self.audited() as (tx, say):
-            for alias, number in moves.items():
-                before = _at(tx, name, alias)
-                if before == number:
-                    continue
-                if number is not None:
-                    _known(tx, name, number)
-                tx.insert("mlops_aliases", name=name, alias=alias, version=number, at=now(), actor=actor, reason=reason)
-                say(
-                    actor=actor,
-                    action="alias.moved" if number is not None else "alias.removed",
-                    subject=f"{name}@{alias}",
-                    reason=reason,
-                    facts={"from": before, "to": number},
-                )
+            move_aliases(tx, say, name, moves, actor, reason)
 
     def alias_at(self, name: str, alias: str, when: str) -> int | None:
         """Where an alias pointed at that time (ISO 8601): 'which version was champion last Tuesday'."""
@@ -95,6 +82,26 @@ class Versions(AuditBase):
             moment(when),
         )
         return row[0] if row else None
+
+
+def move_aliases(
+    tx: Transaction, say: Say, name: str, moves: Mapping[str, int | None], actor: str, reason: str
+) -> None:
+    """Moves aliases within a transaction; one that points there already is passed over."""
+    for alias, number in moves.items():
+        before = _at(tx, name, alias)
+        if before == number:
+            continue
+        if number is not None:
+            _known(tx, name, number)
+        tx.insert("mlops_aliases", name=name, alias=alias, version=number, at=now(), actor=actor, reason=reason)
+        say(
+            actor=actor,
+            action="alias.moved" if number is not None else "alias.removed",
+            subject=f"{name}@{alias}",
+            reason=reason,
+            facts={"from": before, "to": number},
+        )
 
 
 def _known(tx: Transaction, name: str, number: int) -> None:

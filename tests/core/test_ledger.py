@@ -30,6 +30,7 @@ from mlops_core.contracts import (
 )
 from mlops_core.errors import StoreError, UsageError
 from mlops_core.ledger import Ledger, Outcome
+from mlops_core.ledger.schema import VERSION
 
 ARTIFACT = Artifact(address="a" * 32, sha256="b" * 64, size=3, files=1)
 
@@ -347,7 +348,7 @@ def test_a_newer_schema_is_refused_and_left_alone(ledger: Ledger, ledger_url: st
         tx.write(
             "PRAGMA user_version = 99" if ledger_url.startswith("sqlite") else "UPDATE mlops_schema SET version = 99"
         )
-    with pytest.raises(StoreError, match=r"written by a newer mlops_core \(schema 99, this one knows 1\); upgrade"):
+    with pytest.raises(StoreError, match=rf"by a newer mlops_core \(schema 99, this one knows {VERSION}\); upgrade"):
         Ledger(ledger_url).runs("credit")
 
 
