@@ -6,6 +6,7 @@ import os
 import shutil
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 from mlops_core.code import Code
 from mlops_core.contracts import Artifact, Declaration
@@ -36,12 +37,18 @@ class Workspace:
 
     @cached_property
     def objects(self) -> Objects:
-        return Objects(self.declaration.store.get("objects") or self.state / "objects", self.digests)
+        return Objects(self._store("objects", "objects"), self.digests)
 
     @cached_property
     def ledger(self) -> Ledger:
         self._writable()
-        return Ledger(self.declaration.store.get("ledger") or f"sqlite:///{self.state / 'ledger.db'}")
+        return Ledger(self._store("ledger", "ledger.db"))
+
+    def _store(self, name: str, home: str) -> str:
+        """Where a store lies: a URL as declared, a path (also as sqlite:///path) from the project's folder."""
+        url = self.declaration.store.get(name) or str(self.state / home)
+        path = unquote(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else url
+        return url if "://" in path or not path else str(self.root / path)
 
     @cached_property
     def code(self) -> Code:
@@ -88,10 +95,10 @@ class Workspace:
             self.objects.put(home)
             return home, "restored"
         try:
-            if home.exists():
-                shutil.rmtree(home)
             return self.objects.fetch(artifact, home), "restored"
         except StoreError:
+            if self.objects.has(artifact):  # a full disk is no reason to do the work again
+                raise
             return None
 
     def lies(self, kind: str, artifact: Artifact) -> bool:
