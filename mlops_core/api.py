@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_core.contracts import Choice, Endpoint, ModelVersion, Verdict, Window, record
-from mlops_core.errors import Problem, ServingError, UsageError, did_you_mean
+from mlops_core.errors import Problem, ServingError, StoreError, UsageError, did_you_mean
 from mlops_core.ledger import AuditEntry, RunRow, whoami
 from mlops_core.plan import Plan
 from mlops_core.workspace import STATE, Workspace
@@ -50,7 +50,11 @@ def init(folder: Path, recipe: str = "credit") -> Path:
         raise UsageError(f"{folder} is a file; name a new folder")
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; name a new folder")
-    shutil.copytree(source[recipe], folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(STATE, "__pycache__"))
+    ignored = shutil.ignore_patterns(STATE, "__pycache__")
+    try:
+        shutil.copytree(source[recipe], folder, dirs_exist_ok=True, ignore=ignored)
+    except OSError as error:  # shutil.Error, of many files, is one too
+        raise StoreError.of(f"cannot make a project in {folder}", error) from error
     return folder
 
 

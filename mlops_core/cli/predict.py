@@ -59,10 +59,9 @@ def _rows(text: str) -> list[dict[str, Any]]:
         where = text
         try:
             text = Path(text).read_text()
-        except OSError as error:
-            raise UsageError(
-                f"predict: cannot read {where}: {error.strerror}; expected JSON rows, a file, or -"
-            ) from error
+        except (OSError, ValueError) as error:  # ValueError: bytes that are no text
+            why = getattr(error, "strerror", None) or str(error)
+            raise UsageError(f"predict: cannot read {where}: {why}; expected JSON rows, a file, or -") from error
     try:
         found = json.loads(text)
     except ValueError as error:
@@ -70,6 +69,8 @@ def _rows(text: str) -> list[dict[str, Any]]:
     rows = found.get("rows", [found]) if isinstance(found, dict) else found
     if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
         raise UsageError(f"predict: {where} must be a row (an object) or a list of rows")
+    if not rows:
+        raise UsageError(f"predict: {where} holds no rows")
     return rows
 
 

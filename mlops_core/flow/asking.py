@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -25,7 +26,7 @@ def ask(url: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             return {"asked": list(rows), **json.load(answer)}
     except urllib.error.HTTPError as error:
         raise ServingError(_refused(error.read())) from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # cut off in the middle, or no JSON
         raise ServingError(f"{url} does not answer: {error}") from error
 
 

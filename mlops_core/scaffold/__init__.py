@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from mlops_core.contracts import Kind
-from mlops_core.errors import UsageError
+from mlops_core.errors import StoreError, UsageError
 
 TEMPLATES = Path(__file__).parent / "template"
 KINDS: tuple[Kind, ...] = tuple(k for k in get_args(Kind) if (TEMPLATES / f"{k}.py.txt").exists())
@@ -47,7 +47,10 @@ def new(name: str, kind: str, out: Path) -> tuple[Path, ...]:
     }
     if kind in ("observer", "exporter"):  # no group of the declaration
         del files[f"src/{package}/conf/{kind}/{name}.yaml"]
-    return tuple(_write(out / path, template, words) for path, template in files.items())
+    try:
+        return tuple(_write(out / path, template, words) for path, template in files.items())
+    except OSError as error:
+        raise StoreError.of(f"cannot write the plugin into {out}", error) from error
 
 
 def _write(path: Path, template: str, words: dict[str, str]) -> Path:

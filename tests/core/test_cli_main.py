@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from mlops_core import api
 from mlops_core.cli.arguments import to_json
 from mlops_core.cli.main import main
+from mlops_core.errors import ServingError
+from mlops_core.flow.asking import ask
 
 
 def test_what_nobody_foresaw_is_told_in_a_line(
@@ -46,3 +50,41 @@ def test_init_over_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     assert main(["init", str(tmp_path / "file")]) == 3
     assert "file is a file; name a new folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["init", "plugins new acme --out"])
+def test_a_folder_that_cannot_be_made(command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert main([*command.split(), str(tmp_path / "file" / "new")]) == 1
+    what = "make a project in" if command == "init" else "write the plugin into"
+    assert capsys.readouterr().err == f"mlops: cannot {what} {tmp_path}/file/new: Not a directory\n"
+
+
+@pytest.mark.parametrize("rows", ["[]", '{"rows": []}'])
+def test_no_rows_are_not_a_sample(rows: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", rows]) == 3
+    assert capsys.readouterr().err == "mlops: predict: the argument holds no rows\n"
+
+
+def test_rows_in_a_file_that_is_no_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_bytes(b"\xff\xfe")
+    assert main(["predict", str(file)]) == 3
+    assert capsys.readouterr().err.startswith(f"mlops: predict: cannot read {file}: 'utf-8' codec can't decode")
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.0 200 OK\r\ncontent-length: 99\r\n\r\n{", b"HTTP/1.0 200 OK\r\n\r\nhello"])
+def test_an_answer_that_is_cut_off_or_no_json(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reply() -> None:
+            caller, _ = server.accept()
+            with caller:
+                caller.recv(65536)
+                caller.sendall(answer)
+
+        replying = threading.Thread(target=reply)
+        replying.start()
+        with pytest.raises(ServingError, match=r"^http://127\.0\.0\.1:\d+ does not answer: "):
+            ask(f"http://127.0.0.1:{server.getsockname()[1]}", [{"a": 1}])
+        replying.join(10)
