@@ -7,7 +7,9 @@ object for categories and text (missing is None), datetime64[us] for times, n x 
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,35 +75,11 @@ class Encoder:
 
     def encode(self, columns: Columns) -> dict[str, Any]:
         """The model's inputs for these rows; see the class for names, shapes and types."""
-        inputs = {a.name: np.ascontiguousarray(np.asarray(columns[a.name], np.float32)) for a in self.arrays}
-        if self.layout == "ordinal":
-            raw = [_number(columns[f.name]) for f in self.numbers] + [
-                _codes(columns[f.name], f.values) for f in self.categories
-            ]
-            return inputs | ({"matrix": np.stack(raw, 1).astype(np.float32)} if raw else {})
-        numbers = self._numbers(columns)
-        if self.layout == "onehot":
-            hot = [
-                np.eye(len(c.values) + 1, dtype=np.float32)[_codes(columns[c.name], c.values)][:, 1:]
-                for c in self.categories
-            ]
-            parts = [numbers, *hot] if self.numbers else hot
-            return inputs | ({"matrix": np.concatenate(parts, 1)} if parts else {})
-        if self.numbers:
-            inputs["numbers"] = numbers
-        if self.categories:
-            inputs["categories"] = np.stack([_codes(columns[c.name], c.values) for c in self.categories], 1)
-        return inputs
+        return self.ready()(columns)
 
-    def _numbers(self, columns: Columns) -> Any:
-        values, flags = [], []
-        for f in self.numbers:
-            raw = _number(columns[f.name])
-            missing = np.isnan(raw)
-            values.append(np.where(missing, 0.0, (raw - f.mean) / f.scale))
-            if f.flag:
-                flags.append(missing)
-        return np.stack([*values, *flags], 1).astype(np.float32) if values else np.zeros((0, 0), np.float32)
+    def ready(self) -> Callable[[Columns], dict[str, Any]]:
+        """`encode` for many calls: what does not depend on the rows is laid out once."""
+        return _Encoding(self).encode
 
     @classmethod
     def fit(cls, dataset: Dataset, layout: Layout = "split", max_categories: int = 100) -> Encoder:
@@ -151,6 +129,71 @@ class Encoder:
         return CategoryFeature(name=column.name, values=tuple(found[:limit]))
 
 
+class _Encoding:
+    """An encoder's constants as arrays: all numbers are encoded at once, then all categories."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        numbers = encoder.numbers
+        self.mean = np.array([[f.mean] for f in numbers], np.float64)
+        self.scale = np.array([[f.scale] for f in numbers], np.float64)
+        self.flagged = [i for i, f in enumerate(numbers) if f.flag]
+        onehot = encoder.layout == "onehot"
+        first = len(numbers) + len(self.flagged) if onehot else 1
+        self.missing = -1 if onehot else 0
+        self.codes: list[tuple[str, dict[str, int]]] = []
+        for c in encoder.categories:
+            self.codes.append((c.name, {v: i for i, v in enumerate(c.values, first)}))
+            first += len(c.values) if onehot else 0
+
+    def encode(self, columns: Columns) -> dict[str, Any]:
+        encoder = self.encoder
+        inputs = {a.name: np.ascontiguousarray(np.asarray(columns[a.name], np.float32)) for a in encoder.arrays}
+        if encoder.layout == "split":
+            if encoder.numbers:
+                inputs["numbers"] = _float32(self._standard(columns))
+            if encoder.categories:
+                inputs["categories"] = np.ascontiguousarray(self._codes(columns).T)
+        elif encoder.numbers or encoder.categories:
+            inputs["matrix"] = self._onehot(columns) if encoder.layout == "onehot" else self._ordinal(columns)
+        return inputs
+
+    def _raw(self, columns: Columns) -> Any:
+        """The numbers as they are, a row for each feature, float64."""
+        raw = [_number(columns[f.name]) for f in self.encoder.numbers]
+        return np.concatenate(raw).reshape(len(raw), -1)
+
+    def _standard(self, columns: Columns) -> Any:
+        """The numbers standardised, missing ones 0, then the flags."""
+        raw = self._raw(columns)
+        missing = np.isnan(raw)
+        values = np.where(missing, 0.0, (raw - self.mean) / self.scale)
+        return np.concatenate([values, missing[self.flagged]]) if self.flagged else values
+
+    def _codes(self, columns: Columns) -> Any:
+        """The categories' codes, a row for each feature; in `onehot` the column that is 1, or -1."""
+        none = self.missing
+        return np.array([[index.get(v, none) for v in columns[name]] for name, index in self.codes], np.int64)
+
+    def _onehot(self, columns: Columns) -> Any:
+        width = self.encoder.width
+        if not self.codes:
+            return _float32(self._standard(columns))
+        codes = self._codes(columns)
+        matrix = np.zeros((codes.shape[1], width), np.float32)
+        if self.encoder.numbers:
+            numbers = self._standard(columns)
+            matrix[:, : len(numbers)] = numbers.T
+        hot = codes + np.arange(len(matrix)) * width
+        matrix.reshape(-1)[hot[codes >= 0]] = 1.0
+        return matrix
+
+    def _ordinal(self, columns: Columns) -> Any:
+        parts = [self._raw(columns)] if self.encoder.numbers else []
+        parts += [self._codes(columns).astype(np.float64)] if self.codes else []
+        return _float32(np.concatenate(parts))
+
+
 @record
 class ModelFile:
     """`model.json`: what stands in a model folder.
@@ -181,9 +224,8 @@ class ModelFile:
         """Predictor output from probabilities [n, k] or values: `prediction`, and `probability` where it has one."""
         if self.task == "regression":
             return {"prediction": np.asarray(raw, np.float64).reshape(-1)}
-        labels = np.array([_typed(c, self.target_dtype) for c in self.classes], object)
         raw = np.asarray(raw)
-        return {"prediction": labels[raw.argmax(1)], "probability": raw}
+        return {"prediction": _labels(self.classes, self.target_dtype)[raw.argmax(1)], "probability": raw}
 
 
 def save_onnx(folder: Path, encoder: Encoder, model: ModelFile) -> None:
@@ -197,7 +239,7 @@ def load_onnx(folder: Path, threads: int = 1) -> Predict:
     import onnxruntime as ort
 
     model = ModelFile.read(folder)
-    encoder = restore(Encoder, json.loads((folder / "encoder.json").read_text()))
+    encode = restore(Encoder, json.loads((folder / "encoder.json").read_text())).ready()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -207,7 +249,7 @@ def load_onnx(folder: Path, threads: int = 1) -> Predict:
     output = "prediction" if model.task == "regression" else "probability"
 
     def predict(columns: Columns) -> Columns:
-        inputs = encoder.encode(columns)
+        inputs = encode(columns)
         return model.answer(session.run([output], {name: inputs[name] for name in wanted})[0])
 
     return predict
@@ -256,6 +298,11 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(plain(value), indent=1, sort_keys=True) + "\n")
 
 
+@functools.lru_cache(maxsize=64)
+def _labels(classes: tuple[str, ...], dtype: str) -> Any:
+    return np.array([_typed(c, dtype) for c in classes], object)
+
+
 def _typed(label: str, dtype: str) -> Any:
     if dtype.startswith(("int", "uint")):
         return int(label)
@@ -275,9 +322,9 @@ def _number(values: Any) -> Any:
     if array.dtype.kind == "M":
         seconds = array.astype("datetime64[us]").astype(np.int64) / 1e6
         return np.where(np.isnat(array), np.nan, seconds)
-    return array.astype(np.float64)
+    return array.astype(np.float64, copy=False)
 
 
-def _codes(values: Any, known: tuple[str, ...]) -> Any:
-    index = {v: i for i, v in enumerate(known, 1)}
-    return np.array([index.get(v, 0) for v in values], np.int64)
+def _float32(rows: Any) -> Any:
+    """Features in rows become features in columns, as the model takes them."""
+    return rows.T.astype(np.float32, order="C")

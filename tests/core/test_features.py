@@ -208,3 +208,42 @@ def test_json_is_written_alike(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"b": (1, 2), "a": NumberFeature(name="x")})
     write_json(tmp_path / "b.json", {"a": NumberFeature(name="x"), "b": [1, 2]})
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def encoded_plainly(encoder: Encoder, columns: dict[str, Any]) -> dict[str, Any]:
+    """What the encoder promises, column by column, in the words of its docstring."""
+    raw = {f.name: np.asarray(columns[f.name]).astype(np.float64) for f in encoder.numbers}
+    codes = {
+        c.name: [(*c.values,).index(v) + 1 if v in c.values else 0 for v in columns[c.name]] for c in encoder.categories
+    }
+    if encoder.layout == "ordinal":
+        parts = [*raw.values(), *(np.array(c, np.float64) for c in codes.values())]
+        return {"matrix": np.stack(parts, 1).astype(np.float32)} if parts else {}
+    numbers = [np.where(np.isnan(raw[f.name]), 0.0, (raw[f.name] - f.mean) / f.scale) for f in encoder.numbers]
+    numbers += [np.isnan(raw[f.name]) for f in encoder.numbers if f.flag]
+    if encoder.layout == "onehot":
+        hot = [np.array(codes[c.name]) == i for c in encoder.categories for i in range(1, len(c.values) + 1)]
+        return {"matrix": np.stack([*numbers, *hot], 1).astype(np.float32)} if numbers or hot else {}
+    found = {"numbers": np.stack(numbers, 1).astype(np.float32)} if numbers else {}
+    return found | ({"categories": np.array(list(codes.values()), np.int64).T} if codes else {})
+
+
+@pytest.mark.parametrize("layout", ["split", "onehot", "ordinal"])
+@pytest.mark.parametrize("seed", range(8))
+def test_encoding_at_once_gives_the_same_bits_as_column_by_column(layout: Any, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    n = int(draw.integers(0, 40))
+    numbers = [
+        NumberFeature(name=f"n{i}", mean=draw.normal(), scale=0.3 + i, flag=bool(i % 2)) for i in range(seed % 5)
+    ]
+    words = [CategoryFeature(name=f"c{i}", values=tuple("abcdef"[: i + 1])) for i in range(seed // 2)]
+    columns: dict[str, Any] = {f.name: draw.normal(size=n) * 10.0 ** draw.integers(-3, 9) for f in numbers}
+    for values in columns.values():
+        values[draw.random(n) < 0.3] = np.nan
+    columns |= {c.name: draw.choice(np.array([*"abcdefz", None], object), n) for c in words}
+    encoder = Encoder(numbers=tuple(numbers), categories=tuple(words), layout=layout)
+    found, wanted = encoder.encode(columns), encoded_plainly(encoder, columns)
+    assert found.keys() == wanted.keys()
+    for name, value in found.items():
+        assert value.flags.c_contiguous and (value.dtype, value.shape) == (wanted[name].dtype, wanted[name].shape)
+        assert value.tobytes() == np.ascontiguousarray(wanted[name]).tobytes()
