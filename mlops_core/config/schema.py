@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt
 
 from mlops_core.contracts import KINDS
+from mlops_core.rollout.plan import RolloutKeys
 
 SECTIONS = tuple(k for k in KINDS if k not in ("observer", "exporter"))
 LATER = ("retrain",)
-STRATEGY = "all_at_once"
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,6 @@ class RuleKeys:
     at_most: float | None = None
     versus: Literal["", "champion", "challenger"] = ""
     slice: str = ""
-
-
-@dataclass(frozen=True)
-class RolloutKeys:
-    strategy: str = STRATEGY
 
 
 @dataclass(frozen=True)

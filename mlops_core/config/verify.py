@@ -11,12 +11,13 @@ from mlops_core.config import secrets
 from mlops_core.config.documents import Path_
 from mlops_core.config.draft import Draft, leaves
 from mlops_core.config.presets import Presets
-from mlops_core.config.schema import LATER, SECTIONS, STRATEGY, Keys, own
+from mlops_core.config.schema import LATER, SECTIONS, Keys, own
 from mlops_core.contracts import Choice, Secret
 from mlops_core.errors import PluginError, Problem, did_you_mean, nearest
 from mlops_core.metrics import METRICS, names
 from mlops_core.options import check_options
 from mlops_core.plugins import RESERVED
+from mlops_core.rollout.plan import wrong
 
 CLEAR = re.compile(r"://[^/\s:@]*:[^/\s@]+@")  # user:password@ in a URL
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -65,10 +66,8 @@ class Verifier:
         for key in [k for k in LATER if k in self.values]:
             self.draft.say((key,), "is not part of this version of mlops_core", "take it out", key=True)
         rollout = self.values.get("rollout")
-        strategy = rollout.get("strategy", STRATEGY) if isinstance(rollout, Mapping) else STRATEGY
-        if isinstance(strategy, str) and strategy != STRATEGY:
-            message = f"strategy {strategy!r} is not part of this version of mlops_core"
-            self.draft.say(("rollout", "strategy"), message, f"expected {STRATEGY!r}")
+        for path, message, hint in wrong(rollout) if isinstance(rollout, Mapping) else ():
+            self.draft.say(("rollout", *path), message, hint)
         name = self.values.get("name")
         if isinstance(name, str) and not NAME.fullmatch(name):
             self.draft.say(("name",), f"expected lower-case letters, digits, '-' and '_', got {name!r}")

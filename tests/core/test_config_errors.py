@@ -260,10 +260,34 @@ ONE = {
         DEFAULTS + REST + "trust: [pickl]\n",
         "conf/config.yaml:9:9: trust.0: unknown value 'pickl'; did you mean 'pickle'?",
     ),
-    "a rollout of a later version": (
-        DEFAULTS + REST + "rollout: {strategy: canary}\n",
-        "conf/config.yaml:9:21: rollout.strategy: strategy 'canary' is not part of this version of mlops_core; "
-        "expected 'all_at_once'",
+    "an unknown strategy": (
+        DEFAULTS + REST + "rollout: {strategy: canari}\n",
+        "conf/config.yaml:9:21: rollout.strategy: unknown value 'canari'; did you mean 'canary'?",
+    ),
+    "a misspelt key of the rollout": (
+        DEFAULTS + REST + "rollout: {strategy: canary, step: []}\n",
+        "conf/config.yaml:9:29: rollout.step: unknown key; did you mean 'steps'?",
+    ),
+    "a share that does not rise": (
+        DEFAULTS + REST + "rollout:\n  strategy: canary\n  steps:\n  - weight: 20\n  - weight: 10\n",
+        "conf/config.yaml:13:13: rollout.steps.1.weight: shares must rise, and 10 % comes after 20 %",
+    ),
+    "a share of everything": (
+        DEFAULTS + REST + "rollout:\n  strategy: canary\n  steps:\n  - weight: 100\n",
+        "conf/config.yaml:12:13: rollout.steps.0.weight: expected a share between 0 and 100 percent, got 100; "
+        "all comes after the last",
+    ),
+    "arms that do not sum to 100": (
+        DEFAULTS
+        + REST
+        + "rollout:\n  strategy: ab\n  arms:\n  - {name: a, alias: champion, weight: 50}\n"
+        + "  - {name: b, alias: challenger, weight: 40}\n",
+        "conf/config.yaml:11:3: rollout.arms: weights sum to 90, expected 100",
+    ),
+    "a sticky that names nothing": (
+        DEFAULTS + REST + "rollout: {strategy: ab, sticky: user}\n",
+        "conf/config.yaml:9:33: rollout.sticky: 'user' names nothing of a request; "
+        "expected header:NAME, cookie:NAME or field:NAME",
     ),
     "a key of a later version": (
         DEFAULTS + REST + "retrain: {on: [drift]}\n",

@@ -219,10 +219,10 @@ DECLARATIONS: dict[str, tuple[str, str, str]] = {
         "credits.yaml",
         "15:13: data.contract: there is no file 'contracts/credits.yaml'; did you mean 'contracts/credit.yaml'?",
     ),
-    "a strategy of a later version": (
+    "an unknown strategy": (
         "metric:",
-        "rollout: {strategy: canary}\nmetric:",
-        "10:21: rollout.strategy: strategy 'canary' is not part of this version of mlops_core; expected 'all_at_once'",
+        "rollout: {strategy: canari}\nmetric:",
+        "10:21: rollout.strategy: unknown value 'canari'; did you mean 'canary'?",
     ),
     "a key of a later version": (
         "metric:",
