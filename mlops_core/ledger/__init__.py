@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mlops_core.ledger.audit import AuditLog
 from mlops_core.ledger.endpoints import Endpoints
+from mlops_core.ledger.keys import Keys
 from mlops_core.ledger.locks import Locks
 from mlops_core.ledger.opening import open_database
 from mlops_core.ledger.outcomes import Outcomes
@@ -19,7 +20,7 @@ from mlops_core.ledger.versions import Versions
 __all__ = ["AuditEntry", "Ledger", "Outcome", "RunRow", "whoami"]
 
 
-class Ledger(Runs, Outcomes, Versions, Endpoints, Rollouts, AuditLog, Locks):
+class Ledger(Runs, Outcomes, Versions, Endpoints, Rollouts, Keys, AuditLog, Locks):
     """The ledger at `url`: `sqlite:///path`, `postgresql://user:password@host/database`, or a path to a SQLite file.
 
     Opening reads and writes nothing; the first change creates what is missing. Thread-safe. What a disk or a
