@@ -154,13 +154,22 @@ def _locate(module: str, parents: dict[str, list[str] | None], project: str) -> 
             return None
     else:
         path = [project, *sys.path]
-    try:
-        spec = importlib.machinery.PathFinder.find_spec(module, path)
-    except (ImportError, ValueError):
-        spec = None
+    spec = _spec(module, path)
     parents[module] = list(spec.submodule_search_locations or []) if spec else None
     origin = spec.origin if spec else None
     return origin if origin and origin.endswith(".py") else None
+
+
+def _spec(module: str, path: list[str]) -> importlib.machinery.ModuleSpec | None:
+    """PathFinder looks into `path` alone; a package that it misses, a finder of an editable install may know."""
+    for finder in (importlib.machinery.PathFinder, *(() if "." in module else sys.meta_path)):
+        try:
+            spec = finder.find_spec(module, path)
+        except (ImportError, ValueError, AttributeError):
+            continue
+        if spec:
+            return spec
+    return None
 
 
 def _parents(module: str) -> Iterator[str]:

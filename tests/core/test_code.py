@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -109,3 +110,23 @@ def test_what_importing_a_users_package_runs_is_followed(project: Path) -> None:
 
 def test_an_environment_inside_the_project_is_not_the_users_code(project: Path) -> None:
     assert code(project, "import heavy") == set()
+
+
+def test_a_package_that_a_finder_of_an_editable_install_knows(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """setuptools installs a flat layout in place by a finder of its own, not by a folder on the path."""
+    aside = tree.parent / "aside"
+    aside.mkdir()
+    tree.rename(aside / "zoo")
+
+    class Finder:
+        @classmethod
+        def find_spec(cls, name: str, path: object = None, target: object = None) -> object:
+            file = aside / "zoo" / "__init__.py"
+            return importlib.util.spec_from_file_location(name, file) if name == "zoo" else None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    before = modules(aside / "zoo")
+    assert "code.zoo.a" in before and "code.zoo.inner.c" in before
+    (aside / "zoo" / "b.py").write_text("import numpy\n\nx = 2\n")
+    after = modules(aside / "zoo")
+    assert [k for k in after if after[k] != before.get(k)] == ["code.zoo.b"]
