@@ -289,6 +289,9 @@ class Serving:
     `state` is the deployer's folder, `log` the prediction log's; `trust` as in the declaration. `sticky` names
     what keeps a caller with one version ('header:NAME', 'cookie:NAME' or 'field:NAME'), `salt` deals the callers
     anew. A candidate may take `deadline` seconds to answer, then the stable version answers in its place.
+
+    `auth` keys: callers are asked for a key of `state`/keys.json; a key's rate is shared out to `replicas`
+    processes. A caller may take `request_timeout` seconds to send a request.
     """
 
     name: str
@@ -301,6 +304,9 @@ class Serving:
     sticky: str = ""
     salt: str = ""
     deadline: float = 0.25
+    auth: Literal["none", "keys"] = "none"
+    replicas: int = 1
+    request_timeout: float = 30.0
 
 
 @record

@@ -9,11 +9,15 @@ import orjson
 
 TITLES = {
     400: "bad request",
+    401: "a key is needed",
+    403: "not with this key",
     404: "not found",
     405: "method not allowed",
+    408: "too slow",
     413: "too large",
     415: "unsupported media type",
     422: "the rows do not fit the model's signature",
+    429: "too many requests",
     500: "the request failed here",
     503: "not ready",
 }
@@ -38,6 +42,13 @@ class Refused(Exception):
         """422 with every fault (the first ones shown), the first of them in `detail`."""
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         return cls(422, describe(*faults[0]) + more, faults)
+
+    @classmethod
+    def told(cls, body: bytes) -> Refused:
+        """The refusal whose `body` this is, from another process."""
+        said = orjson.loads(body)
+        faults = [(e["row"], e["column"], e["message"]) for e in said.get("errors", ())]
+        return cls(said["status"], said["detail"], faults)
 
     def body(self) -> bytes:
         """`error` repeats `detail` under the name that clients of the Open Inference Protocol read."""
