@@ -15,6 +15,7 @@ from typing import Any
 from mlops_core.errors import TrainingError, did_you_mean
 
 NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
+OURS = ("mlops_core", "mlops_lightning")  # a project may lie around them; they are never imported anew
 _seen: dict[str, tuple[str, int, int]] = {}  # module of some project -> its file, mtime_ns and size when imported
 
 
@@ -133,7 +134,7 @@ def _forget_stale(folder: str) -> None:
 def _remember(folder: str, fresh: set[str]) -> None:
     for name in fresh:
         file = getattr(sys.modules[name], "__file__", None) or ""
-        if file.startswith(folder + "/") and "site-packages" not in file and not name.startswith("mlops_"):
+        if file.startswith(folder + "/") and "site-packages" not in file and name.partition(".")[0] not in OURS:
             _seen[name] = _stat(file)
 
 

@@ -251,6 +251,8 @@ def test_wrong_ways_are_told_before_any_work(tmp_path: Path) -> None:
         ({"model": {"dropout": 1.0}}, "model.dropout: expected number, at least 0, less than 1, got 1.0"),
         ({"schedule": "cosin"}, "schedule: unknown value 'cosin'; did you mean 'cosine'?"),
         ({"module_options": {"a": 1}}, "module_options needs module"),
+        ({"output": "logits"}, "output needs module"),
+        ({"layout": "ordinal"}, "layout needs module"),
         ({"module": "net.Net", "lr": 0.1}, "lr is an option of the built-in network and does nothing for net.Net"),
     ],
 )

@@ -68,6 +68,29 @@ def test_a_batch_of_one_row_is_compared_too(tmp_path: Path, data: Dataset) -> No
         LightningTrainer(**OPTIONS).fit(data, job(tmp_path))
 
 
+def test_an_export_that_takes_only_the_rows_it_was_made_with_is_not_kept(tmp_path: Path, data: Dataset) -> None:
+    write(tmp_path, "return torch.stack([self.layer(x[i]) for i in range(len(x))])")
+    work = job(tmp_path / ".mlops", project=tmp_path)
+    LightningTrainer(**OPTIONS).fit(data, work)
+    assert {p.name for p in work.out.iterdir()} == {"encoder.json", "model.json", "model.safetensors"}
+
+
+def test_layers_that_are_made_late_are_made_again(tmp_path: Path, data: Dataset) -> None:
+    late = (
+        NET.replace("self.layer =", "self.wanted, self.layer = inputs, None #")
+        + """
+    def configure_model(self):
+        self.layer = self.layer or torch.nn.Linear(self.wanted, 2)
+"""
+    )
+    (tmp_path / "net.py").write_text(late.replace("{forward}", "return self.layer(x)"))
+    trainer = LightningTrainer(**OPTIONS, export="safetensors")
+    work = job(tmp_path / ".mlops", project=tmp_path)
+    scores = trainer.fit(data, work)
+    assert trainer.fit(data, work) == scores, "a fit that was killed in its export goes on"
+    assert len(trainer.load(work.out)(split_columns(data, "test")[0])["probability"]) == data.rows["test"]
+
+
 def test_what_onnx_cannot_express_is_left_as_safetensors(tmp_path: Path, data: Dataset) -> None:
     project = tmp_path / "project"
     project.mkdir()

@@ -189,12 +189,42 @@ def test_answers_of_any_usual_form_are_understood(tmp_path: Path, task: Any, out
         assert given.min() >= 0
 
 
-def test_an_edited_module_is_taken_anew_in_the_same_process(tmp_path: Path) -> None:
-    write(tmp_path)
+def test_parts_that_the_module_froze_stay_frozen(tmp_path: Path) -> None:
+    frozen_part = "nn.Linear(HIDDEN, classes))\n        self.part = nn.Dropout().eval()"
+    code = NET.replace("nn.Linear(HIDDEN, classes))", frozen_part)
+    write(
+        tmp_path,
+        code.replace("x, y = batch\n        return", "x, y = batch; assert not self.part.training\n        return"),
+    )
+    trainer = LightningTrainer(epochs=2, threads=1, module="net.Net", module_options=OPTIONS)
+    trainer.fit(pixels(tmp_path / "data", 60), job(tmp_path, metric="accuracy"))
+
+
+def test_what_a_module_does_to_its_checkpoints_does_not_touch_the_best_weights(tmp_path: Path) -> None:
+    code = NET.replace(
+        "class NotOne",
+        """    def on_save_checkpoint(self, checkpoint):
+        import numpy as np
+
+        checkpoint["told"] = np.float64(1)
+        checkpoint["state_dict"].clear()
+
+
+class NotOne""",
+    )
+    write(tmp_path, code)
+    work = job(tmp_path, metric="accuracy")
+    LightningTrainer(epochs=1, threads=1, module="net.Net", module_options=OPTIONS).fit(pixels(tmp_path / "data"), work)
+    assert (work.out / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("helper", ["sizes", "mlops_sizes"])
+def test_an_edited_module_is_taken_anew_in_the_same_process(tmp_path: Path, helper: str) -> None:
+    write(tmp_path, NET.replace("from sizes", f"from {helper}"))
     data = pixels(tmp_path / "data")
     sizes = []
     for hidden in (8, 64):
-        (tmp_path / "sizes.py").write_text(f"HIDDEN = {hidden}\n")
+        (tmp_path / f"{helper}.py").write_text(f"HIDDEN = {hidden}\n")
         work = job(tmp_path / str(hidden), metric="accuracy", project=tmp_path)
         LightningTrainer(epochs=1, threads=1, module="net.Net", module_options=OPTIONS).fit(data, work)
         sizes.append((work.out / "model.onnx").stat().st_size)

@@ -135,13 +135,15 @@ def test_an_early_stop_is_remembered(tmp_path: Path) -> None:
     assert len(seen) == len(set(seen)) < 100
 
 
-def test_a_checkpoint_that_is_cut_short_starts_the_fit_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_checkpoint_that_is_cut_short_starts_the_fit_again(tmp_path: Path, name: str) -> None:
     data = frozen(tmp_path / "data", table("binary"), "y", "binary")
     trainer = LightningTrainer(epochs=2, threads=1, model=Network(hidden=(8,)))
     work = job(tmp_path)
     trainer.fit(data, work)
-    last = work.scratch / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:1000])
+    cut = (work.scratch / name).read_bytes()[:1000]
+    (work.scratch / name).unlink()
+    (work.scratch / name).write_bytes(cut)
     seen: list[int] = []
     trainer.fit(data, job(tmp_path, report=lambda step, scores: seen.append(step)))
     assert seen == [1, 2]

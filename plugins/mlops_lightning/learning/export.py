@@ -33,12 +33,11 @@ def write_onnx(path: Path, answering: Answering, output: str, batches: Callable[
     failures = []
     for export in (_traced, _captured):
         try:
-            graph = export(path, answering, inputs, output)
-        except Exception as error:  # exporters raise of all kinds
+            path.write_bytes(export(path, answering, inputs, output))
+            difference, row = _difference(path, answering, output, batches)
+        except Exception as error:  # exporters raise of all kinds, and the runtime of what they write
             failures.append(re.sub(r"\x1b\[\d*m", "", words(error).splitlines()[0]))
             continue
-        path.write_bytes(graph)
-        difference, row = _difference(path, answering, output, batches)
         if difference <= TOLERANCE:
             return
         failures.append("")

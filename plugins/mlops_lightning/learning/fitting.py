@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -16,13 +16,11 @@ from mlops_lightning.learning.data import Batches
 from mlops_lightning.learning.quiet import interruptible
 from mlops_lightning.learning.validation import Validation
 from mlops_lightning.learning.watch import Progress, Watch, seed_all
-
-if TYPE_CHECKING:
-    from mlops_lightning.trainer import LightningTrainer
+from mlops_lightning.options import Options
 
 
 def run(
-    options: LightningTrainer,
+    options: Options,
     job: Job,
     module: Any,
     namespace: str,
@@ -33,11 +31,13 @@ def run(
     """Fits `module`, of that Lightning namespace, on `data` (keyword arguments of Lightning's `fit`)."""
     lightning = importlib.import_module(namespace)
     checkpoint = job.scratch / "last.ckpt"
-    progress = _resumed(checkpoint)
+    progress = _resumed(checkpoint, job.scratch / "best.ckpt")
     watch = _watch_class(lightning)(
         job, validation, batches, progress, patience=options.patience, every=options.checkpoint_epochs
     )
-    if not progress.finished:
+    if progress.finished:
+        module.configure_model()  # as a fit would; by Lightning's word it may be called again
+    else:
         trainer = _trainer(lightning, options, job, watch)
         seed_all(job.seed, progress.epochs)
         if progress.epochs:
@@ -48,8 +48,7 @@ def run(
             f"{job.metric} was never a finite number in {progress.epochs} epochs; "
             "look at the scores of each epoch, and try a lower learning rate"
         )
-    best = torch.load(watch.best, map_location="cpu", weights_only=True)
-    module.cpu().load_state_dict(best["state_dict"])
+    module.cpu().load_state_dict(torch.load(watch.best, map_location="cpu", weights_only=True))
     module.eval()
     return progress
 
@@ -66,7 +65,7 @@ def _fit(trainer: Any, module: Any, watch: Any, project: Path, data: dict[str, A
         raise TrainingError(f"{type(module).__name__} failed in training: {words(error, project)}") from error
 
 
-def _trainer(lightning: Any, options: LightningTrainer, job: Job, watch: Any) -> Any:
+def _trainer(lightning: Any, options: Options, job: Job, watch: Any) -> Any:
     try:
         return lightning.Trainer(
             accelerator=options.accelerator,
@@ -87,14 +86,14 @@ def _trainer(lightning: Any, options: LightningTrainer, job: Job, watch: Any) ->
         raise TrainingError(f"Lightning refuses accelerator, devices or precision: {error}") from error
 
 
-def _resumed(checkpoint: Path) -> Progress:
+def _resumed(checkpoint: Path, best: Path) -> Progress:
     """How far an earlier, killed fit came; from the start where there is none, or none that can be read safely."""
     try:
-        return Progress(**torch.load(checkpoint, map_location="cpu", weights_only=True)["mlops"])
-    except FileNotFoundError:
-        return Progress()
+        progress = Progress(**torch.load(checkpoint, map_location="cpu", weights_only=True)["mlops"])
+        if progress.best_epoch:
+            torch.load(best, map_location="cpu", weights_only=True)
+        return progress
     except Exception:  # whatever torch says of a file that is cut short, or holds more than tensors and plain data
-        checkpoint.unlink()
         return Progress()
 
 

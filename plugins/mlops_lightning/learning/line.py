@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_core import METRICS, Encoder
 from mlops_core.contracts import Dataset, Job, Scores
@@ -16,14 +16,12 @@ from mlops_lightning.learning.quiet import no_chatter, no_warnings, own_globals
 from mlops_lightning.learning.saved import leave
 from mlops_lightning.learning.validation import Validation
 from mlops_lightning.learning.watch import seed_all
-
-if TYPE_CHECKING:
-    from mlops_lightning.trainer import LightningTrainer
+from mlops_lightning.options import Options
 
 ASKED = 4096  # rows that the built-in network is asked at once
 
 
-def fit(options: LightningTrainer, dataset: Dataset, job: Job) -> Scores:
+def fit(options: Options, dataset: Dataset, job: Job) -> Scores:
     """See `mlops_core.stages.Trainer.fit`."""
     _refuse(options, dataset, job)
     threads = options.threads or math.ceil(job.resources.get("cpus", 0))
@@ -32,7 +30,7 @@ def fit(options: LightningTrainer, dataset: Dataset, job: Job) -> Scores:
         return _fit(options, dataset, job)
 
 
-def _fit(options: LightningTrainer, dataset: Dataset, job: Job) -> Scores:
+def _fit(options: Options, dataset: Dataset, job: Job) -> Scores:
     own = bool(options.module)
     encoder = Encoder.fit(dataset, layout=options.layout if own else "split")
     subject = subjects.users_own(options, dataset, encoder) if own else None
@@ -56,7 +54,7 @@ def _fit(options: LightningTrainer, dataset: Dataset, job: Job) -> Scores:
     return progress.scores
 
 
-def _refuse(options: LightningTrainer, dataset: Dataset, job: Job) -> None:
+def _refuse(options: Options, dataset: Dataset, job: Job) -> None:
     """What cannot end well, before any work."""
     known = [name for name, metric in METRICS.items() if dataset.task in metric.tasks]
     if job.metric not in known and not options.module:

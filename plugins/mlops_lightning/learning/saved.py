@@ -81,10 +81,11 @@ def _make(path: str, options: dict[str, Any]) -> nn.Module:
         from mlops_lightning.learning.network import TabularNet
 
         return TabularNet(**options)
-    made: nn.Module = imports.make(
-        imports.find(path, "trainer.module", "LightningModule"), options, "trainer.module_options"
-    )
-    return made
+    found = imports.find(path, "trainer.module", "LightningModule")
+    made: Any = imports.make(found, options, "trainer.module_options")
+    made.configure_model()
+    module: nn.Module = made
+    return module
 
 
 def _prove(out: Path, answering: Answering, validation: Validation) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,10 +15,8 @@ from mlops_core.errors import MlopsError, TrainingError
 from mlops_lightning import imports
 from mlops_lightning.learning.answers import tensor_of
 from mlops_lightning.learning.data import Batches, Rows
-from mlops_lightning.learning.validation import Validation
-
-if TYPE_CHECKING:
-    from mlops_lightning.trainer import LightningTrainer
+from mlops_lightning.learning.validation import Validation, answering
+from mlops_lightning.options import Options
 
 BUILT_IN = "mlops_lightning.learning.network.TabularNet"
 
@@ -37,7 +35,7 @@ class Subject:
     datamodule: Any = None
 
 
-def built_in(options: LightningTrainer, dataset: Dataset, batches: Batches) -> Subject:
+def built_in(options: Options, dataset: Dataset, batches: Batches) -> Subject:
     from mlops_lightning.learning.tabular import Tabular, shape
 
     module = Tabular.of(options, dataset, batches)
@@ -52,7 +50,7 @@ def built_in(options: LightningTrainer, dataset: Dataset, batches: Batches) -> S
     )
 
 
-def users_own(options: LightningTrainer, dataset: Dataset, encoder: Encoder) -> Subject:
+def users_own(options: Options, dataset: Dataset, encoder: Encoder) -> Subject:
     """Raises TrainingError, naming the option, for whatever is not as it must be."""
     cls = imports.find(options.module, "trainer.module", "LightningModule")
     names = input_names(encoder)
@@ -76,17 +74,14 @@ def look(subject: Subject, validation: Validation) -> None:
     if "configure_model" in vars(type(subject.module)):
         return  # its layers are made by Lightning, later
     few: Rows = next(iter(validation.rows())).take(slice(0, 2))
-    subject.module.eval()
     try:
-        with torch.no_grad():
+        with answering(subject.module):
             validation.kind(tensor_of(subject.module(validation.inputs_of(few))))
     except MlopsError:
         raise
     except Exception as error:
         shapes = ", ".join(f"{name} {list(t.shape)} {t.dtype}".replace("torch.", "") for name, t in few.inputs.items())
         raise TrainingError(f"{subject.path} does not take x ({shapes}): {imports.words(error)}") from error
-    finally:
-        subject.module.train()
 
 
 def input_names(encoder: Encoder) -> tuple[str, ...]:
@@ -103,7 +98,7 @@ def _width(encoder: Encoder) -> int:
     return encoder.width + sum(int(torch.Size(a.shape).numel()) for a in encoder.arrays)
 
 
-def _datamodule(options: LightningTrainer, dataset: Dataset, namespace: str) -> Any:
+def _datamodule(options: Options, dataset: Dataset, namespace: str) -> Any:
     cls = imports.find(options.datamodule, "trainer.datamodule", "LightningDataModule")
     other = imports.namespace(cls, "LightningDataModule")
     if other != namespace:

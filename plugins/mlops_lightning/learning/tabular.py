@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as lightning
 import torch
@@ -13,14 +13,12 @@ from mlops_core import Encoder
 from mlops_core.contracts import Dataset
 from mlops_lightning.learning.data import Batches, Rows
 from mlops_lightning.learning.network import TabularNet
-
-if TYPE_CHECKING:
-    from mlops_lightning.trainer import LightningTrainer
+from mlops_lightning.options import Options
 
 BINS_FROM = 100_000  # rows that quantiles are taken from
 
 
-def shape(options: LightningTrainer, dataset: Dataset, encoder: Encoder) -> dict[str, Any]:
+def shape(options: Options, dataset: Dataset, encoder: Encoder) -> dict[str, Any]:
     """The arguments of `TabularNet` for this data, as plain data."""
     arrays = {a.name: int(torch.Size(a.shape).numel()) for a in encoder.arrays}
     net = options.model
@@ -41,14 +39,14 @@ def shape(options: LightningTrainer, dataset: Dataset, encoder: Encoder) -> dict
 class Tabular(lightning.LightningModule):  # type: ignore[misc]
     """The network with its loss; batches are `Rows`."""
 
-    def __init__(self, net: TabularNet, options: LightningTrainer, classes: Tensor | None) -> None:
+    def __init__(self, net: TabularNet, options: Options, classes: Tensor | None) -> None:
         super().__init__()
         self.net, self.options = net, options
         self.classes: Tensor | None
         self.register_buffer("classes", classes, persistent=False)
 
     @classmethod
-    def of(cls, options: LightningTrainer, dataset: Dataset, batches: Batches) -> Tabular:
+    def of(cls, options: Options, dataset: Dataset, batches: Batches) -> Tabular:
         """The network for this data, with bins, class weights and the target's scale learnt from `batches`."""
         net = TabularNet(**shape(options, dataset, batches.encoder))
         if net.embed_numbers is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,19 @@ from mlops_lightning.learning.answers import Kind, finish, kind_of, tensor_of
 from mlops_lightning.learning.data import Batches
 
 
+@contextlib.contextmanager
+def answering(module: nn.Module) -> Iterator[None]:
+    """The module as it answers, without gradients; then each of its parts in the mode that it was in."""
+    was = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in was:
+            part.training = training
+
+
 class Validation:
     """Scores of the core for a module's answers to the validation split."""
 
@@ -23,13 +38,9 @@ class Validation:
         self.target, self.weight = batches.targets()
 
     def ask(self, module: nn.Module, device: Any = "cpu") -> Tensor:
-        """Answers to every row, in order. The module is left in the mode it was in."""
-        was = module.training
-        module.eval()
-        with torch.no_grad():
-            parts = [tensor_of(module(self.inputs_of(rows.to(device)))).float().cpu() for rows in self.rows()]
-        module.train(was)
-        return torch.cat(parts)
+        """Answers to every row, in order."""
+        with answering(module):
+            return torch.cat([tensor_of(module(self.inputs_of(r.to(device)))).float().cpu() for r in self.rows()])
 
     def rows(self) -> Any:
         """The split's rows in order, whatever the batches are packed as."""

@@ -6,9 +6,7 @@ import contextlib
 import math
 import os
 import random
-import shutil
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,7 +90,7 @@ class Watch:
         self.progress.finished |= trainer.should_stop or self.progress.epochs >= trainer.max_epochs
         trainer.should_stop = self.progress.finished
         if improved or self.progress.finished or self.progress.epochs % self.every == 0:
-            self._save(trainer, improved)
+            self._save(trainer, module, improved)
         try:
             self.job.report(self.progress.epochs, scores)
         except BaseException as error:
@@ -133,20 +131,12 @@ class Watch:
             with contextlib.suppress(TrainingError):
                 self._answers.append(tensor_of(given).detach().float().cpu())
 
-    def _save(self, trainer: Any, improved: bool) -> None:
+    def _save(self, trainer: Any, module: Any, improved: bool) -> None:
+        """The best weights first: a kill between the two makes the epoch again. They are the module's own words;
+        into a checkpoint it may put, or leave out, what it likes."""
         fresh = self.last.with_suffix(".new")
-        trainer.save_checkpoint(fresh, weights_only=False)
         if improved:
-            _link(fresh, self.best)
+            torch.save(module.state_dict(), fresh)
+            os.replace(fresh, self.best)
+        trainer.save_checkpoint(fresh, weights_only=False)
         os.replace(fresh, self.last)
-
-
-def _link(source: Path, target: Path) -> None:
-    """`target` as another name of `source`, or a copy where the file system has no links; all or nothing."""
-    fresh = target.with_suffix(".link")
-    fresh.unlink(missing_ok=True)
-    try:
-        os.link(source, fresh)
-    except OSError:
-        shutil.copyfile(source, fresh)
-    os.replace(fresh, target)
