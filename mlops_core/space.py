@@ -60,10 +60,15 @@ def edges(found: Distribution) -> list[Any]:
 def _called(text: str) -> Distribution:
     match = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*", text, re.S)
     if match:
-        return _made(match[1], _Reader(match[2]).items())
+        return _call(match[1], _Reader(match[2]).items())
     if re.match(r"\s*\w+\s*\(", text):
         raise ValueError(f"{text!r} has no closing bracket; inside {{...}} quote it: '{text.strip()}, ...)'")
     raise ValueError(f"expected a distribution such as uniform(0, 1) or a list of choices, got {text!r}")
+
+
+def _call(name: str, args: list[Any]) -> Distribution:
+    one_list = name in ("choice", "grid") and len(args) == 1 and isinstance(args[0], list)
+    return _made(name, args[0] if one_list else args)  # choice([1, 2]), as in Python
 
 
 def _made(name: str, args: Sequence[Any]) -> Distribution:
@@ -77,8 +82,6 @@ def _made(name: str, args: Sequence[Any]) -> Distribution:
 
 
 def _values(name: Any, args: list[Any]) -> Distribution:
-    if len(args) == 1 and isinstance(args[0], list):  # choice([1, 2]), as in Python
-        args = args[0]
     if not args:
         raise ValueError(f"{name} needs at least one value")
     return Distribution(kind=name, args=(args,))
@@ -160,7 +163,7 @@ class _Reader:
             return quoted[1:-1]
         if self.at < len(self.tokens) and self.tokens[self.at][0] == "(":
             self.at += 1
-            return _made(word, self.items(")"))
+            return _call(word, self.items(")"))
         return scalar(word)
 
 

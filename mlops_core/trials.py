@@ -46,11 +46,8 @@ class Trials:
         """Keeps a finished trial; of two at the same point, the later counts."""
         self._trials[key_of(trial.params)] = trial
         line = json.dumps(plain(trial), sort_keys=True) + "\n"
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(file, line.encode())
-        finally:
-            os.close(file)
+        with self.path.open("ab") as file:
+            file.write(line.encode())
 
     def tuned(self, goal: Goal) -> Tuned:
         """The best of the trials that ran to their end, else of the pruned ones.

@@ -117,6 +117,8 @@ def test_entry_points_of_a_folder(tmp_path: Path) -> None:
     install(tmp_path / "a", "My.Plugin", {"one": "json:loads", "two": "collections.abc [extra]"})
     install(tmp_path / "b", "my-plugin", {"one": "shadowed"}, version="2.0")
     (tmp_path / "zip").write_text("no folder")
+    install(tmp_path / "a", "other", {})
+    (tmp_path / "a" / "other-1.0.dist-info" / "entry_points.txt").write_bytes("[caf\u00e9]\nx = y\n".encode("latin-1"))
     entries = list(installed("mlops_core", [str(tmp_path / p) for p in ("none", "zip", "a", "b")]))
     assert [(e.name, e.value, e.distribution, e.version) for e in entries] == [
         ("one", "json:loads", "My.Plugin", "1.0"),

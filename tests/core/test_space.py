@@ -20,6 +20,8 @@ RIGHT: list[tuple[Any, str, tuple[Any, ...]]] = [
     ("choice([1, 2, 3])", "choice", ([1, 2, 3],)),
     ("grid(1, 2)", "grid", ([1, 2],)),
     ([1, [2, 3]], "choice", ([1, [2, 3]],)),
+    ([[64, 64]], "choice", ([[64, 64]],)),
+    ({"grid": [[64, 64]]}, "grid", ([[64, 64]],)),
     ({"uniform": [0, 1]}, "uniform", (0, 1)),
     ({"choice": ["a", "b"]}, "choice", (["a", "b"],)),
     ("interval(0, 1)", "uniform", (0, 1)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -492,8 +493,6 @@ class Thread:
 
 class Host:
     def __init__(self, desired: Any) -> None:
-        import threading
-
         import uvicorn
 
         self.app = create_app(desired)
@@ -539,6 +538,24 @@ def fragile(self: Any, desired: Any) -> Any:
         raise
 
 
+def haunted(self: Any, name: str, state: Path) -> bool:
+    """Stopped, but something goes on refusing requests at its address."""
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from urllib.parse import urlsplit
+
+    found = Thread.actual(self, name, state)
+    stopped = Thread.stop(self, name, state)
+    if found:
+        ghost = HTTPServer(("127.0.0.1", urlsplit(found[0].url).port or 0), BaseHTTPRequestHandler)
+
+        def refuse() -> None:
+            with ghost:
+                ghost.handle_request()
+
+        threading.Thread(target=refuse).start()
+    return stopped
+
+
 BAD_DEPLOYER: dict[str, tuple[dict[str, Any], str]] = {
     "restarts": ({"apply": restart}, "apply\\(\\) of what runs must change nothing"),
     "lazy": ({"apply": lazy}, "must return when the new version answers"),
@@ -547,6 +564,7 @@ BAD_DEPLOYER: dict[str, tuple[dict[str, Any], str]] = {
     "always": ({"actual": lambda self, n, s: (1, 2)}, "must be None before anything was applied"),
     "forgets": ({"actual": lambda self, n, s: None}, "must tell what runs after apply"),
     "stops nothing": ({"stop": lambda self, n, s: True}, "must be False where nothing runs"),
+    "haunted": ({"stop": haunted}, "nothing may answer at http://127.0.0.1:\\d+ after stop\\(\\)"),
     "undead": ({"stop": lambda self, n, s: bool(Thread.actual(self, n, s))}, "False when it was stopped already"),
 }  # fmt: skip
 
