@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Annotated, Any, cast
@@ -23,6 +24,8 @@ from mlops_core import NoMetric, Trials, better, grid_points, judged
 from mlops_core.contracts import Goal, Params, Pruned, Scores, Space, Trial, Tuned
 from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
+
+SPAWN = get_context("spawn")  # a fork of a process with threads (polars, torch) may hang
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class GridTuner:
         with _Workers(self.workers) as workers:
             for trial in workers.run(_Attempt(objective, goal, out.absolute()), todo):
                 kept.add(trial)
+                if trial.state != "failed":
+                    shutil.rmtree(out / "trials" / f"{trial.number:04d}" / "scratch", ignore_errors=True)
                 finished += 1
                 report(finished, trial.scores)
         return kept.tuned(goal)
@@ -84,8 +89,6 @@ class _Attempt:
             best = found if not best or better(found, best, self.goal) else best
 
         def ended(state: Any, scores: Scores, error: str = "") -> Trial:
-            if state != "failed":
-                shutil.rmtree(folder / "scratch", ignore_errors=True)
             return Trial(
                 number=number, params=params, scores=scores, state=state, seconds=time.monotonic() - began, error=error
             )
@@ -106,6 +109,7 @@ class _Workers:
     def __init__(self, count: int) -> None:
         self.count = count
         self._pools: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+        self._line, self._alive = SPAWN.Pipe(duplex=False)  # workers end where nobody holds its end `alive`
 
     def __enter__(self) -> _Workers:
         return self
@@ -113,6 +117,8 @@ class _Workers:
     def __exit__(self, *_: object) -> None:
         while not self._pools.empty():
             self._pools.get().shutdown(wait=True, cancel_futures=True)
+        self._alive.close()
+        self._line.close()
 
     def run(self, attempt: _Attempt, todo: list[tuple[int, Params]]) -> Iterator[Trial]:
         if self.count == 1:
@@ -121,7 +127,7 @@ class _Workers:
             return
         packed = _packed(attempt)
         for _ in range(min(self.count, len(todo))):
-            self._pools.put(_pool())
+            self._pools.put(self._pool())
         with ThreadPoolExecutor(self.count) as threads:
             waiting: set[Future[Trial]] = {threads.submit(self._elsewhere, packed, n, p) for n, p in todo}
             try:
@@ -131,6 +137,8 @@ class _Workers:
             finally:
                 for future in waiting:
                     future.cancel()
+                if waiting:  # left early, by an error or Ctrl-C: trials at work may take hours
+                    self._alive.close()
 
     def _elsewhere(self, packed: bytes, number: int, params: Params) -> Trial:
         pool, began = self._pools.get(), time.monotonic()
@@ -138,12 +146,15 @@ class _Workers:
             return pool.submit(_run, packed, number, params).result()
         except BrokenProcessPool:
             pool.shutdown()
-            pool = _pool()
+            pool = self._pool()
             took = time.monotonic() - began
             why = f"its process died after {took:.0f} s (killed, or out of memory)"
             return Trial(number=number, params=params, scores={}, state="failed", seconds=took, error=why)
         finally:
             self._pools.put(pool)
+
+    def _pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, mp_context=SPAWN, initializer=_settle, initargs=(self._line,))
 
 
 def _packed(attempt: _Attempt) -> bytes:
@@ -162,18 +173,12 @@ def _run(packed: bytes, number: int, params: Params) -> Trial:
     return cast(Trial, attempt(number, params))
 
 
-def _pool() -> ProcessPoolExecutor:
-    # spawn: a fork of a process with threads (polars, torch) may hang
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_settle)
-
-
-def _settle() -> None:
-    """A worker leaves Ctrl-C to its parent, and does not outlive it."""
+def _settle(line: Connection) -> None:
+    """A worker leaves Ctrl-C to its parent, and outlives neither it nor the search."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def follow() -> None:
-        if parent := parent_process():
-            parent.join()
-            os._exit(1)
+        line.poll(None)  # nothing is ever sent
+        os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

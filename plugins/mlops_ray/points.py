@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import json
 import math
+import os
 import random
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,18 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_core import Trials, grid_points
-from mlops_core.contracts import Distribution, Goal, Params, Space, Trial, plain, record
+from mlops_core.contracts import Distribution, Goal, Params, Space, Trial, plain, record, restore
 from mlops_core.errors import TrainingError
+from mlops_ray.search import Search
 
 if TYPE_CHECKING:
     import optuna
 
-    from mlops_ray.tuner import RayTuner
-
 SMALL = 100
 STARTUP = 10
 MANY = 1_000
-PATIENCE = 3
+PATIENCE = 3  # times that the sampler may come back to points that are known
+DRAWS = 1_000  # at random, before a space of more than MANY points counts as exhausted
 
 
 @record
@@ -40,7 +41,7 @@ class Point:
 class Points:
     """`next()` gives points until there are none; `tell` teaches the sampler how one ended."""
 
-    def __init__(self, tuner: RayTuner, space: Space, goal: Goal, out: Path, known: Trials) -> None:
+    def __init__(self, tuner: Search, space: Space, goal: Goal, out: Path, known: Trials) -> None:
         self.space, self.goal, self.known, self._path = space, goal, known, out / "points.jsonl"
         self._asked: dict[int, optuna.trial.Trial] = {}
         self._dimensions = {name: _dimension(d) for name, d in space.items()}
@@ -61,7 +62,8 @@ class Points:
         if self._only_grid:
             return self._start(self._fresh[0]) if self._fresh else None
         with _quiet():
-            for _ in range(PATIENCE if self._fresh is None or self._fresh else 0):
+            for sampler in self._samplers():
+                self._study.sampler = sampler
                 asked = self._study.ask(self._dimensions)
                 params = {name: _value(self.space[name], v) for name, v in asked.params.items()}
                 if _key(params) not in self._live:
@@ -70,6 +72,13 @@ class Points:
                     return point
                 self._repeat(asked, params)
         return self._start(self._fresh[0]) if self._fresh else None
+
+    def _samplers(self) -> Iterator[optuna.samplers.BaseSampler]:
+        """Whom to ask in turn; where many points are left, chance finds one that the sampler does not."""
+        if self._fresh is None or self._fresh:
+            yield from [self._sampler] * PATIENCE
+        if self._fresh is None:
+            yield from [self._chance] * DRAWS
 
     def tell(self, trial: Trial) -> None:
         import optuna
@@ -83,7 +92,7 @@ class Points:
             else:
                 self._study.tell(asked, value)
 
-    def _unseen(self, tuner: RayTuner) -> list[Params] | None:
+    def _unseen(self, tuner: Search) -> list[Params] | None:
         """The points that were not started: of the grid, or of a space that has not many; None where it has."""
         if tuner.sampler == "grid":
             points = grid_points(self.space, tuner.points, limit=tuner.trials, seed=self.goal.seed)
@@ -115,14 +124,15 @@ class Points:
         else:
             self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
 
-    def _learn(self, tuner: RayTuner) -> optuna.Study:
+    def _learn(self, tuner: Search) -> optuna.Study:
         import optuna
 
         with _quiet():
             # another seed after a resume: the same one would draw the points that are known already
-            sampler = _sampler(tuner, self.goal.seed + 7919 * len(self.known))
+            seed = self.goal.seed + 7919 * len(self.known)
+            self._sampler, self._chance = _sampler(tuner, seed), optuna.samplers.RandomSampler(seed=seed)
             direction = "maximize" if self.goal.mode == "max" else "minimize"
-            self._study = optuna.create_study(sampler=sampler, direction=direction)
+            self._study = optuna.create_study(sampler=self._sampler, direction=direction)
             for trial in self.known:
                 self._add(trial)
         return self._study
@@ -139,13 +149,14 @@ class Points:
 
     def _read(self) -> Iterator[Point]:
         if self._path.exists():
-            for line in self._path.read_text().splitlines():
-                with contextlib.suppress(ValueError):  # a kill tore the last line
-                    found = json.loads(line)
-                    yield Point(number=found["number"], params=found["params"])
+            *whole, torn = self._path.read_bytes().split(b"\n")
+            if torn:  # by a kill or a full disk; the next line must not go on with it
+                os.truncate(self._path, sum(len(line) + 1 for line in whole))
+            for line in whole:
+                yield restore(Point, json.loads(line))
 
 
-def _sampler(tuner: RayTuner, seed: int) -> optuna.samplers.BaseSampler:
+def _sampler(tuner: Search, seed: int) -> optuna.samplers.BaseSampler:
     import optuna
 
     if tuner.sampler == "random":

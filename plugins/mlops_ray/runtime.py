@@ -95,10 +95,13 @@ def _start(folder: Path, failure: type[MlopsError]) -> None:
         except Exception as error:  # raylet gives up in many ways when a machine is too busy
             ray.shutdown()
             if attempt == 2:
-                words = str(error).strip().splitlines()
-                why = words[0] if words else type(error).__name__
+                why = _first_line(error)
                 raise failure(f"ray did not start on this machine, tried twice: {why}; is it out of memory?") from error
             time.sleep(2)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _join(address: str, failure: type[MlopsError]) -> None:
@@ -110,7 +113,7 @@ def _join(address: str, failure: type[MlopsError]) -> None:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except Exception as error:  # a cluster of another version, no cluster, a wrong token
         ray.shutdown()
-        raise failure(f"no ray cluster can be joined at {address!r}: {str(error).strip().splitlines()[0]}") from error
+        raise failure(f"no ray cluster can be joined at {address!r}: {_first_line(error)}") from error
 
 
 def _reach(address: str, failure: type[MlopsError]) -> None:
@@ -122,7 +125,7 @@ def _reach(address: str, failure: type[MlopsError]) -> None:
         raise failure(f"address {address!r} is neither 'local', 'auto' nor 'host:port'")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
         raise failure(f"no ray cluster answers at {address!r}: {error}; set address to 'local' to run here") from error
 
 

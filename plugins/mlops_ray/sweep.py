@@ -7,9 +7,9 @@ import pickle
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import ray  # noqa: TID253 - this module is imported by RayTuner.search alone
+import ray  # noqa: TID253 - this module is imported by the search alone
 from ray import tune  # noqa: TID253
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler  # noqa: TID253
 from ray.tune.search import Searcher  # noqa: TID253
@@ -21,10 +21,8 @@ from mlops_core.stages import Objective
 from mlops_ray.board import Board
 from mlops_ray.points import Points, check_optuna
 from mlops_ray.runtime import environment, private_folder, ray_running
+from mlops_ray.search import Resources, Search
 from mlops_ray.trial import Attempt
-
-if TYPE_CHECKING:
-    from mlops_ray.tuner import RayTuner, Resources
 
 ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -41,7 +39,7 @@ ENVIRONMENT = {
 
 
 def sweep(
-    tuner: RayTuner, objective: Objective, space: Space, goal: Goal, out: Path, report: Callable[..., None]
+    tuner: Search, objective: Objective, space: Space, goal: Goal, out: Path, report: Callable[..., None]
 ) -> Tuned:
     check_optuna()
     known = Trials(out)
@@ -65,7 +63,7 @@ def sweep(
     return known.tuned(goal)
 
 
-def _run(tuner: RayTuner, attempt: Attempt, board: Board, left: int, storage: Path) -> None:
+def _run(tuner: Search, attempt: Attempt, board: Board, left: int, storage: Path) -> None:
     def trial(config: dict[str, Any]) -> None:
         attempt(config)
 

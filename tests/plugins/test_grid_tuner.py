@@ -41,6 +41,7 @@ class Hill:
             calls.write("x")
         kind, depth = params["trainer.kind"], params["trainer.depth"]
         score = 0.5 + 0.1 * (kind == "b") - 0.05 * abs(depth - 2) - params["trainer.lr"]
+        (out / "scratch").mkdir(exist_ok=True)
         report(1, {self.wrong: score - 0.01, "loss": 1.0})
         if kind == self.sick == "a":
             raise RuntimeError("kind a does not converge")
@@ -139,6 +140,15 @@ def test_a_search_goes_on_where_it_was_and_repeats_nothing(tmp_path):
     assert len(said) == 6
 
 
+def test_checkpoints_go_once_the_trial_is_kept_and_not_before(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("mlops_local.tuner.Trials.add", lambda *_: signal.raise_signal(signal.SIGINT))
+        search(tmp_path, points=1)
+    assert (tmp_path / "trials" / "0000" / "scratch").exists()
+    search(tmp_path, points=1)
+    assert not list(tmp_path.glob("trials/*/scratch"))
+
+
 def test_a_search_in_which_all_failed_begins_anew(tmp_path):
     space = SPACE | {"trainer.kind": Distribution(kind="choice", args=(["a"],))}
     tuner = GridTuner(points=1)
@@ -205,6 +215,40 @@ def test_a_killed_search_repeats_at_most_the_trial_at_work(tmp_path):
     ran = (tmp_path / "ran").read_text().split()
     assert set(ran) == {str(i) for i in range(12)}
     assert len(ran) <= 13
+
+
+LONG = """
+import os, sys, time
+from pathlib import Path
+from mlops_local.tuner import GridTuner
+from mlops_core.contracts import Distribution, Goal
+def objective(params, out, report, resources=None):
+    (out / "pid").write_text(str(os.getpid()))
+    time.sleep(300)
+if __name__ == "__main__":
+    space, goal = {"x": Distribution(kind="randint", args=(0, 12))}, Goal(metric="m", mode="max", seed=0)
+    GridTuner(workers=2).search(objective, space, goal, Path(sys.argv[1]), lambda *_: None)
+"""
+
+
+def test_ctrl_c_ends_the_trials_at_work_and_records_none_of_them(tmp_path):
+    (tmp_path / "long.py").write_text(LONG)
+    search = subprocess.Popen([sys.executable, tmp_path / "long.py", tmp_path], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(found := [p.read_text() for p in tmp_path.glob("trials/*/pid")]) < 2 or "" in found:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    search.send_signal(signal.SIGINT)  # to the search alone, as a supervisor or a notebook sends it
+    try:
+        assert search.wait(20) != 0
+    finally:
+        search.kill()
+        search.wait()
+    assert len(list(tmp_path.glob("trials/*/pid"))) == 2
+    assert not (tmp_path / "trials.jsonl").exists()
+    for pid in map(int, found):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

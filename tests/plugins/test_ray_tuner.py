@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from mlops_ray.points import Points
 from mlops_ray.runtime import alive, ray_running
 from mlops_ray.sweep import ENVIRONMENT
 from mlops_ray.tuner import RayTuner, Resources
 
-from mlops_core.contracts import Distribution, Goal
+from mlops_core import Trials
+from mlops_core.contracts import Distribution, Goal, Trial
 from mlops_core.errors import TrainingError
 from mlops_core.options import check_options
 from mlops_core.testing import check_tuner
@@ -171,9 +173,28 @@ def test_a_metric_that_is_never_reported_ends_the_search_at_once(objectives, tmp
 
 
 def test_the_time_budget_ends_the_search_with_what_there_is(objectives, tmp_path):
-    tuned, _ = search(objectives.slow, ONE, tmp_path, time_budget="3s")
+    tuned, _ = search(objectives.slow, ONE, tmp_path, time_budget="8s")
     assert {t.state for t in tuned.trials} == {"pruned"}
     assert tuned.scores["auroc"] >= 0.5
+
+
+def test_a_sampler_that_comes_back_to_known_points_does_not_end_the_search(tmp_path):
+    known, space = Trials(tmp_path), {"x": Distribution(kind="randint", args=(0, 5000))}
+    points = Points(RayTuner(trials=40), space, GOAL, tmp_path, known)
+    for _ in range(40):
+        point = points.next()
+        assert point
+        trial = Trial(number=point.number, params=point.params, scores={"auroc": 0.5}, state="done", seconds=1)
+        known.add(trial)
+        points.tell(trial)
+    assert len(known) == 40
+
+
+def test_a_torn_line_hides_no_point_that_is_started_after_it(tmp_path):
+    (tmp_path / "points.jsonl").write_text('{"number": 0, "params": {"x": 2}}\n{"number": 1, "par')
+    points = Points(RayTuner(sampler="grid"), ONE, GOAL, tmp_path, Trials(tmp_path))
+    started = [points.next() for _ in range(3)]
+    assert Points(RayTuner(sampler="grid"), ONE, GOAL, tmp_path, Trials(tmp_path)).queue == started
 
 
 def test_a_space_smaller_than_the_budget_is_tried_once(objectives, tmp_path):
@@ -275,6 +296,7 @@ def test_a_killed_search_repeats_no_finished_trial_in_silence_and_behind_closed_
     ("address", "message"),
     [
         ("127.0.0.1:1", "no ray cluster answers at '127.0.0.1:1'"),
+        ("a" * 70 + ":6379", "no ray cluster answers at 'aaaa"),
         ("nowhere", "address 'nowhere' is neither 'local', 'auto' nor 'host:port'"),
     ],
 )
