@@ -1,0 +1,120 @@
+"""Two arms compared by the distribution of their predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mlops_core.errors import UsageError
+from mlops_core.evidence.bets import Array, Sums
+from mlops_core.evidence.guards import Arm, Judgement
+from mlops_core.evidence.means import exceeds
+
+FIRST, CUTS, HELD = 200, 40, 20_000
+WORDS = {"f": "numbers", "U": "classes"}
+
+
+class Shapes:
+    """Counts predictions between fixed cuts, or per class; the greatest distance of the arms' shares is judged.
+
+    Numbers are compared by the share at or under each cut (Kolmogorov-Smirnov), classes by the share of each. The first
+    200 predictions of the stable version choose the cuts (their quantiles, at most 40; for classes those seen, and one
+    for all others) and are not counted. Against 'no distance is over d' the e-processes of all cuts and both signs are
+    averaged; against 'some distance is over d' the smallest counts, and between two cuts the worst is conceded.
+    """
+
+    def __init__(self, tolerance: float) -> None:
+        self.tolerance = tolerance
+        self.cuts: Array | None = None
+        self._kind = ""
+        self._counts: dict[str, Array] = {}
+        self._held: dict[str, list[Array]] = {"stable": [], "candidate": []}
+
+    def add(self, arm: Arm, values: Array) -> None:
+        if not values.size:
+            return
+        kind = values.dtype.kind
+        if self._kind not in ("", kind):
+            raise UsageError(
+                f"predictions of the {arm} version: expected {WORDS[self._kind]} as before, not {WORDS[kind]}"
+            )
+        self._kind = kind
+        if self.cuts is not None:
+            self._count(arm, values)
+        elif sum(map(len, self._held[arm])) < HELD:
+            self._held[arm].append(values)
+            self._choose()
+
+    def _choose(self) -> None:
+        if sum(map(len, self._held["stable"])) < FIRST:
+            return
+        first = np.concatenate(self._held["stable"])
+        seen: Array = np.unique(first[:FIRST])
+        numbers = seen.dtype.kind == "f"
+        if numbers and len(seen) > CUTS:
+            shares = np.arange(1, CUTS + 1) / (CUTS + 1)
+            seen = np.unique(np.quantile(first[:FIRST], shares))
+        self.cuts = seen
+        self._counts = {arm: np.zeros(len(seen) + 1, np.int64) for arm in self._held}
+        for arm, held in self._held.items():
+            for values in [first[FIRST:]] if arm == "stable" else held:
+                self._count(arm, values)
+            held.clear()
+
+    def _count(self, arm: str, values: Array) -> None:
+        assert self.cuts is not None
+        if self.cuts.dtype.kind == "f":
+            cells: Array = np.searchsorted(self.cuts, values)
+        else:
+            at = np.minimum(np.searchsorted(self.cuts, values), len(self.cuts) - 1)
+            cells = np.where(self.cuts[at] == values, at, len(self.cuts))
+        self._counts[arm] += np.bincount(cells, minlength=len(self.cuts) + 1)
+
+    def judge(self, harm: float, safe: float) -> Judgement:
+        if self.cuts is None:
+            held = sum(map(len, self._held["candidate"]))
+            return Judgement(harm=0.0, safe=0.0, low=0.0, high=1.0, stable=0.0, candidate=0.0, requests=held)
+        stable, candidate = self._shares("stable"), self._shares("candidate")
+        widest = int(np.argmax(np.abs(candidate.mean - stable.mean)))
+        return Judgement(
+            harm=self._apart(stable, candidate, self.tolerance),
+            safe=self._together(stable, candidate, self.tolerance),
+            low=_crossing(lambda d: self._apart(stable, candidate, d) >= -np.log(harm)),
+            high=_crossing(lambda d: self._together(stable, candidate, d) < -np.log(safe), up=True),
+            stable=float(stable.mean[widest]),
+            candidate=float(candidate.mean[widest]),
+            requests=int(self._counts["candidate"].sum()),
+        )
+
+    def _shares(self, arm: str) -> Sums:
+        """Counts at or under each cut, from none to all; or of each class."""
+        assert self.cuts is not None
+        cells = self._counts[arm]
+        part = np.append(0, np.cumsum(cells)) if self.cuts.dtype.kind == "f" else cells
+        return Sums(np.full(len(part), cells.sum()), part)
+
+    def _apart(self, stable: Sums, candidate: Sums, distance: float) -> float:
+        """Log wealth against 'no share differs by more than `distance`'."""
+        both = np.append(exceeds(candidate, stable, distance), exceeds(stable, candidate, distance))
+        return float(np.logaddexp.reduce(both) - np.log(len(both)))
+
+    def _together(self, stable: Sums, candidate: Sums, distance: float) -> float:
+        """Log wealth against 'some share differs by at least `distance`'."""
+        assert self.cuts is not None
+        numbers = self.cuts.dtype.kind == "f"
+        left, right = (slice(None, -1), slice(1, None)) if numbers else (slice(None), slice(None))
+        one, other = (
+            exceeds(Sums(a.count[left], a.total[left]), Sums(b.count[right], b.total[right]), -distance)
+            for a, b in ((stable, candidate), (candidate, stable))
+        )
+        return float(min(one.min(), other.min()))
+
+
+def _crossing(holds: Callable[[float], bool], up: bool = False) -> float:
+    """The greatest distance for which `holds`, to 0.002; rounded down, or `up`."""
+    low, high = 0.0, 1.0
+    for _ in range(9):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return high if up else low
