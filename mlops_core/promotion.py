@@ -97,11 +97,8 @@ def judge(rules: Sequence[GateRule], model: Evaluation, other: Other) -> tuple[C
 def _judge(rule: GateRule, model: Evaluation, other: Other) -> Check:
     score = _score(rule, model)
     if score is None:
-        return Check(
-            rule=rule,
-            passed=False,
-            reason=f"{_name(rule)} could not be computed: the test split has fewer than {SMALLEST_SLICE} rows of that slice",
-        )
+        why = f"under {SMALLEST_SLICE} rows of that slice are in the test split"
+        return Check(rule=rule, passed=False, reason=f"{_name(rule)} could not be computed: {why}")
     value, shown = score.value, f"{_name(rule)} {score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
     if rule.versus:
         base = other(rule.versus)

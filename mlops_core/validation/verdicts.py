@@ -82,10 +82,8 @@ def _sieve(contract: Contract, taken: Intake, wanted: Mapping[str, str]) -> Any:
     parts += [~pl.col(FLAG + n) for n in taken.coerced]
     parts += [pl.sql_expr(r.sql).fill_null(True) for r in contract.rules if r.action == "reject"]
     columns = {n: pa.Column(None if names[n] in ARRAYS else d, nullable=True) for n, d in taken.schema.items()}
-    checks = (
-        [pa.Check(lambda data: data.lazyframe.select(pl.all_horizontal(parts)), n_failure_cases=1)] if parts else []
-    )
-    return pa.DataFrameSchema(columns, checks=checks, strict=False)
+    check = pa.Check(lambda data: data.lazyframe.select(pl.all_horizontal(parts)), n_failure_cases=1)
+    return pa.DataFrameSchema(columns, checks=[check] if parts else [], strict=False)
 
 
 def _failures(schema: Any, batch: pl.DataFrame) -> list[tuple[Any, pl.Series]]:

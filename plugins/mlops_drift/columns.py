@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,9 @@ class Number:
         """What the share `index` counts, in words."""
         if index == len(self.edges):
             return "missing values"
-        return f"values above {self.edges[index]:,.6g}" if index else f"values below {self.edges[1]:,.6g}"
+        if index:
+            return f"values above {self.edges[index]:,.6g}"
+        return f"values below {math.nextafter(self.edges[0], math.inf) + 0.0:,.6g}"
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,10 @@ class Category:
 
     @classmethod
     def learn(cls, series: pl.Series, bins: int) -> Category:
-        import polars as pl
 
-        counts = _text(series).drop_nulls().value_counts().sort(["count", series.name], descending=[True, False])
-        return cls(series.name, tuple(counts[series.name].cast(pl.String).head(bins).to_list()))
+        text = _text(series).alias("value").drop_nulls()
+        counts = text.value_counts().sort(["count", "value"], descending=[True, False])
+        return cls(series.name, tuple(counts["value"].head(bins).to_list()))
 
     def code(self, series: pl.Series) -> Any:
         import polars as pl

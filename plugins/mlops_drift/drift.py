@@ -58,7 +58,7 @@ class Drift:
 
         frame = _sample(reference, columns)
         series = list(cells.derived(frame))
-        if not series or not len(frame):
+        if not series or len(frame) < 2:
             return Profile(monitor="drift", rows=len(frame), state={"columns": [], "counts": [], "limits": []})
         watched = [cells.learn(s, self.bins) for s in series]
         places = shares.starts(watched)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_core.contracts import Table
 from mlops_core.errors import DataError
 from mlops_tabular import files
-
-if TYPE_CHECKING:
-    pass
 
 SUFFIXES = (".parquet", ".pq")
 
@@ -39,7 +36,9 @@ class Parquet:
         names = self._same(found)
         frame = pl.scan_parquet(found, hive_partitioning=self.hive)
         if len({tuple(_schema(p)) for p in found}) > 1:  # the same columns in another order
-            frame = pl.concat([pl.scan_parquet(p).select(names) for p in found])
+            frame = pl.concat(
+                [pl.scan_parquet(p, hive_partitioning=self.hive).select(*names, pl.exclude(names)) for p in found]
+            )
         return frame.select(self.columns) if self.columns else frame
 
     def schema(self) -> Mapping[str, str]:

@@ -82,11 +82,15 @@ def batches(path: Path, dialect: Dialect, schema: Any) -> Iterator[Any]:
 def _left_open(path: Path, dialect: Dialect, last: Any) -> bool:
     """Whether the last value swallowed the end of the file, which the reader takes for a long text."""
     values = [column[-1].as_py() for column in last.columns]
-    if path.suffix == ".gz" or not any(isinstance(v, str) and "\n" in v for v in values):
+    texts = [v for v in values if isinstance(v, str) and "\n" in v]
+    if path.suffix == ".gz" or not texts:
         return False
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 4096))
-        return not file.read().rstrip(b"\r\n").endswith(dialect.quote.encode())
+        end = file.read().decode(dialect.encoding, "replace").rstrip("\r\n")
+    # Quotes within are written twice and read once, so lines are compared without.
+    lines = [text.rstrip("\r\n").split("\n")[-1].replace(dialect.quote, "") for text in texts]
+    return not end.endswith(dialect.quote) and end.split("\n")[-1].replace(dialect.quote, "") in lines
 
 
 def arrow_type(name: str) -> Any:

@@ -73,7 +73,7 @@ class Sklearn:
         if "random_state" in known:
             params.setdefault("random_state", job.seed)
         if "n_jobs" in known and job.resources.get("cpu"):
-            params.setdefault("n_jobs", int(job.resources["cpu"]))
+            params.setdefault("n_jobs", max(1, int(job.resources["cpu"])))
         made = cls(**params)
         if dataset.task != "regression" and not hasattr(made, "predict_proba"):
             raise TrainingError(f"{cls.__name__} gives no probabilities (no predict_proba); choose one that does")

@@ -14,7 +14,9 @@ def find(path: Path, suffixes: Sequence[str]) -> list[Path]:
     """The files that `path` means, in order of their names: itself, all in the folder (deep) that end in one of
     `suffixes`, or all that match the pattern. Raises DataError where there are none."""
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.name.endswith(tuple(suffixes)) and not _hidden(p, path)]
+        found = [
+            p for p in path.rglob("*") if p.name.endswith(tuple(suffixes)) and p.is_file() and not _hidden(p, path)
+        ]
         if not found:
             raise DataError(f"folder {path} holds no file that ends in {' or '.join(suffixes)}")
     elif glob.has_magic(str(path)) and not path.exists():

@@ -24,7 +24,11 @@ def estimator_class(name: str, task: Task) -> type:
         raise TrainingError(f"scikit-learn has no estimator {name!r}; {did_you_mean(name, _all_names(task))}")
     from sklearn.base import is_classifier, is_regressor
 
-    if not (is_regressor if task == "regression" else is_classifier)(cls()):
+    try:
+        made = cls()
+    except TypeError as error:
+        raise TrainingError(f"{cls.__name__} cannot be made from a declaration: {error}; choose another") from error
+    if not (is_regressor if task == "regression" else is_classifier)(made):
         raise TrainingError(f"{cls.__name__} is no {ending.lower()}, and the task is {task}; {_instead(name, task)}")
     return cls
 

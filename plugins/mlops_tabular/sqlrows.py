@@ -45,8 +45,8 @@ class Rows:
             raise DataError(f"the query gives column {twice[0]!r} twice; name one of them with AS")
         schema: Mapping[str, Any] | None = None
         for rows in result.partitions(batch):
-            frame = _frame([tuple(r) for r in rows], names, schema, done)
-            schema, done = schema or frame.schema, done + frame.height
+            frame, schema = _frame([tuple(r) for r in rows], names, schema, done)
+            done += frame.height
             yield frame.to_arrow().combine_chunks().to_batches()[0]
 
 
@@ -77,7 +77,10 @@ class Adbc:
         return path
 
 
-def _frame(rows: list[tuple[Any, ...]], names: list[str], schema: Mapping[str, Any] | None, done: int) -> pl.DataFrame:
+def _frame(
+    rows: list[tuple[Any, ...]], names: list[str], schema: Mapping[str, Any] | None, done: int
+) -> tuple[pl.DataFrame, Mapping[str, Any]]:
+    """The rows, and with which schema to read the next ones: values of a kind of their own become text each time."""
     import polars as pl
 
     try:
@@ -90,7 +93,8 @@ def _frame(rows: list[tuple[Any, ...]], names: list[str], schema: Mapping[str, A
     texts = [pl.Series(n, [None if v is None else str(v) for v in frame[n]], dtype=pl.String) for n in odd]
     exact = [pl.col(n).cast(pl.Float64) for n, t in frame.schema.items() if isinstance(t, pl.Decimal)]
     blank = [pl.col(n).cast(pl.String) for n, t in frame.schema.items() if t == pl.Null]
-    return frame.with_columns(*texts, *exact, *blank)
+    frame = frame.with_columns(*texts, *exact, *blank)
+    return frame, {**frame.schema, **dict.fromkeys(odd, pl.Object)}
 
 
 def _there(url: Any) -> None:

@@ -242,3 +242,21 @@ def test_options_are_checked() -> None:
     ]
     assert Plugins().build("monitor", Choice(plugin="drift")) == Drift()
     assert list(derived(pl.DataFrame({"t": [None]}, schema={"t": pl.Date}))) == []
+
+
+def test_a_reference_too_small_to_split_is_no_error(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"a": [1.0], "prediction": ["x"]})
+    profile = Drift().profile(frame, ("a",))
+    assert judge(Drift(), profile, frame, tmp_path).state == "unknown"
+
+
+def test_a_category_may_be_named_count() -> None:
+    found = Category.learn(pl.Series("count", ["a", "b", "b"]), 5)
+    assert found.levels == ("b", "a")
+
+
+def test_values_below_all_that_were_seen_are_told_with_the_smallest(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    profile = Drift().profile(pl.DataFrame({"a": np.r_[0.0, rng.uniform(0, 1, 4999)]}), ("a",))
+    found = judge(Drift(), profile, pl.DataFrame({"a": rng.uniform(-1, 1, 2000)}), tmp_path)
+    assert found.reasons[0].startswith("a: share of values below 0 rose from 0 % to")

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from mlops_tabular.export import to_onnx
+from mlops_tabular.lookup import estimator_class
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import roc_auc_score, root_mean_squared_error
@@ -207,3 +208,18 @@ def test_a_metric_of_another_task_is_refused(tmp_path: Path, cancer: Dataset) ->
     )
     with pytest.raises(TrainingError, match="metric 'rmse' says nothing about a binary task"):
         Plugins().build("trainer", Choice(plugin="sklearn")).fit(cancer, job)
+
+
+def test_an_estimator_that_yaml_cannot_make_is_refused() -> None:
+    with pytest.raises(TrainingError, match=r"VotingClassifier cannot be made from a declaration: .*'estimators'"):
+        estimator_class("VotingClassifier", "binary")
+
+
+def test_part_of_a_processor_is_one_job(tmp_path: Path) -> None:
+    data = dataset(tmp_path / "data", mixed())
+    made = Plugins().build("trainer", Choice(plugin="sklearn", options={"estimator": "RandomForest"}))
+    job = Job(
+        out=tmp_path, scratch=tmp_path, project=tmp_path, seed=0, metric="auroc", mode="max",
+        report=lambda step, scores: None, resources={"cpu": 0.5},
+    )  # fmt: skip
+    assert made._made(data, job).n_jobs == 1

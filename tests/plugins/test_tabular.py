@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import sqlite3
+import uuid
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -323,3 +325,33 @@ def _declared(target: str) -> Declaration:
         name="t", seed=0, data=Choice(plugin="csv"), target=target, task="auto", contract={}, split=Split(),
         trainer=Choice(plugin="x"), metric="auroc",
     )  # fmt: skip
+
+
+def test_a_text_of_several_lines_may_stand_in_the_last_row(csv: Any) -> None:
+    assert rows(csv({"t.csv": 'a,b\n"x\ny",5\n"more\nlines",6\n'}))["a"].to_list() == ["x\ny", "more\nlines"]
+    assert rows(csv({"t.csv": 'b,a\n5,"x"\n6,"more\nlines"\n'}))["a"].to_list() == ["x", "more\nlines"]
+    assert "a quote is opened near the end" in told(csv({"t.csv": 'b,a\n5,"x"\n6,"never\n7,z\n'}))
+
+
+def test_a_folder_that_is_named_as_a_file_is_looked_into(csv: Any) -> None:
+    made = csv({"all/day.csv/part-0.csv": "a\n1\n", "all/day.csv/_SUCCESS": ""}, path="all")
+    assert rows(made)["a"].to_list() == [1]
+    assert list(made.fingerprint()) == ["day.csv/part-0.csv"]
+
+
+def test_folder_names_stay_columns_where_files_order_theirs_otherwise(plugins: Plugins, tmp_path: Path) -> None:
+    for year, names in ((2023, ["a", "b"]), (2024, ["b", "a"])):
+        (tmp_path / f"year={year}").mkdir()
+        pl.DataFrame({"a": [1], "b": [2]}).select(names).write_parquet(tmp_path / f"year={year}" / "p.parquet")
+    made = plugins.build("data", Choice(plugin="parquet", options={"path": str(tmp_path), "hive": True}))
+    assert rows(made).to_dicts() == [{"a": 1, "b": 2, "year": 2023}, {"a": 1, "b": 2, "year": 2024}]
+
+
+def test_values_of_a_kind_of_their_own_are_text_in_every_batch(plugins: Plugins, tmp_path: Path) -> None:
+    sqlite3.register_converter("uuid", lambda raw: uuid.UUID(raw.decode()))
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    with closing(sqlite3.connect(tmp_path / "t.db")) as db, db:
+        db.execute("CREATE TABLE t (id uuid, n INTEGER)")
+        db.executemany("INSERT INTO t VALUES (?, ?)", [(i, n) for n, i in enumerate(ids)])
+    options = {"url": f"sqlite:///{tmp_path}/t.db?detect_types=1", "table": "t", "batch": 2}
+    assert rows(plugins.build("data", Choice(plugin="sql", options=options)))["id"].to_list() == ids
