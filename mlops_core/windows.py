@@ -1,31 +1,28 @@
-"""The prediction log cut into windows: typed Parquet of features, answers, versions and times.
+"""The prediction log cut into windows: typed Parquet of features, answers, labels, versions and times.
 
 Segments are read while they are being written: a torn last line is left for the next time. Segments of past
-hours are kept as Parquet from then on, which is smaller and read faster.
+hours are kept as Parquet from then on, which is smaller and read faster. Memory holds the rows of one hour.
 """
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import datetime
-import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_core.contracts import Column, Columns, Signature, Window, record, restore
+from mlops_core import feedback, segments
+from mlops_core.contracts import Columns, Window
 from mlops_core.errors import StoreError, UsageError
+from mlops_core.logged import Kept, answers, kept, target, typed
 
 if TYPE_CHECKING:
     import polars as pl
 
-SETTLED = 600.0  # seconds after its hour when a segment is surely closed
 BATCH = 50_000  # rows held as Python objects at once
-log = logging.getLogger("mlops_core.windows")
 
 
 def collect(
@@ -35,26 +32,35 @@ def collect(
 
     `version`: by default the one that answered last. `since`: ISO time; rows from then on. `out`: the file, or
     a folder to put it in. Beside the features stand `prediction`, `probability`, and `id`, `time` (UTC) and
-    `version`, each with an underscore behind it where a feature has that name.
+    `version`, each with an underscore behind it where a feature has that name; where labels have come, `label`,
+    null for rows that have none yet; and `<column>_hash` for pii columns that are kept as keyed hashes.
     """
-    import polars as pl
-
     folder, first = Path(serving_log), _seconds(since) if since else 0.0
     compact(folder)
-    version = _last(folder) if version is None else version
-    frames = list(_frames(folder, version, first)) if version is not None else []
-    if not frames or version is None:
+    with segments.alone(folder):
+        version = _last(folder) if version is None else version
+        about = None if version is None else _about(folder, version)
+        if version is None or about is None:
+            return None
+        path = Path(out) if Path(out).suffix == ".parquet" else Path(out) / f"{endpoint}-v{version}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        at = about.named("time")
+        start: Any = None
+        end: Any = None
+        with _Parquet(path) as sink:
+            for rows in _labelled(_ordered(folder, version, first, at), folder, about):
+                start, end = start or rows[at][0], rows[at][-1]
+                sink.write(rows)
+    if start is None:
         return None
-    at = _named("time", _kept(folder, version).signature)
-    rows = pl.concat(frames).sort(at, maintain_order=True)
-    rows = rows.filter(pl.col(at) >= datetime.datetime.fromtimestamp(first, datetime.UTC).replace(tzinfo=None))
-    if not len(rows):
-        return None
-    path = Path(out) if Path(out).suffix == ".parquet" else Path(out) / f"{endpoint}-v{version}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(rows, path)
-    start, end = (t.isoformat() + "Z" for t in (rows[at][0], rows[at][-1]))
-    return Window(endpoint=endpoint, version=version, start=start, end=end, rows=len(rows), path=path)
+    return Window(
+        endpoint=endpoint,
+        version=version,
+        start=start.isoformat() + "Z",
+        end=end.isoformat() + "Z",
+        rows=sink.rows,
+        path=path,
+    )
 
 
 def answered(frame: pl.DataFrame, answer: Columns, classes: Sequence[str] = ()) -> pl.DataFrame:
@@ -71,58 +77,185 @@ def answered(frame: pl.DataFrame, answer: Columns, classes: Sequence[str] = ()) 
 
 
 def compact(serving_log: Path, now: float | None = None) -> int:
-    """Turns segments of past hours into Parquet, each whole before its segment goes; how many were turned.
+    """Turns segments of past hours, and labels, into Parquet, each whole before its segment goes; how many segments
+    were turned.
 
     Where the folder cannot be written, the segments stay and are read as they are.
     """
     folder, now, count = Path(serving_log), time.time() if now is None else now, 0
-    for segment in sorted(folder.glob("*.jsonl")):
-        if _hour(segment) + 3600 + SETTLED > now:
-            continue
-        with contextlib.suppress(OSError, StoreError):
-            frames: dict[int, list[pl.DataFrame]] = {}
-            for version, frame in _segment(segment, None):
-                frames.setdefault(version, []).append(frame)
-            for version, found in frames.items():
-                _write(_joined(found), segment.with_name(f"{segment.stem}-v{version}.parquet"))
-            segment.unlink(missing_ok=True)
-            count += 1
+    feedback.compact(folder, now)
+    with segments.alone(folder):
+        for segment in sorted(folder.glob("*.jsonl")):
+            if segments.settled(segment, now):
+                with contextlib.suppress(OSError, StoreError), segments.locked(segment):
+                    _turn(segment)
+                    segment.unlink(missing_ok=True)
+                    count += 1
     return count
 
 
-@record
-class _Kept:
-    """What the columns of one version's rows are."""
+def expire(serving_log: Path, before: float) -> dict[str, int]:
+    """Removes what was logged or labelled before that time (Unix seconds), in whole hours (labels: whole days once
+    they are settled): file -> bytes."""
+    folder, gone = Path(serving_log), {}
+    with segments.alone(folder):
+        for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.parquet"), *(folder / "labels").glob("*.*")]):
+            lasts = segments.HOUR * (24 if path.parent != folder and path.suffix == ".parquet" else 1)
+            if segments.began(path) + lasts + segments.SETTLED > before:
+                continue
+            with contextlib.suppress(OSError):
+                size = path.stat().st_size
+                path.unlink()
+                gone[str(path.relative_to(folder))] = size
+    return gone
 
-    signature: Signature
-    target_dtype: str
+
+def _about(folder: Path, version: int) -> Kept | None:
+    """What a version's rows are; None where it has none."""
+    there = (folder / f"signature-{version}.json").exists()
+    if there or any(True for _, path in _sources(folder, version) for _ in _rows(path, version)):
+        return kept(folder, version)
+    return None
 
 
-def _frames(folder: Path, version: int, first: float) -> Iterator[pl.DataFrame]:
-    """Where both a segment and its Parquet are there, the Parquet may not be whole: the segment is read."""
+def _turn(segment: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        sinks: dict[int, _Parquet] = {}
+        for version, rows in _segment(segment, None):
+            if version not in sinks:
+                sinks[version] = stack.enter_context(_Parquet(segment.with_name(f"{segment.stem}-v{version}.parquet")))
+            sinks[version].write(rows)
+
+
+class _Parquet(contextlib.AbstractContextManager["_Parquet"]):
+    """A Parquet file that is written piece by piece, and there when it is whole; none where there were no rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.work = path, path.with_name(f".{path.name}.{os.getpid()}")
+        self.rows = 0
+        self._writer: Any = None
+        self._like: Any = None
+
+    def write(self, rows: pl.DataFrame) -> None:
+        import polars as pl
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+            os.close(os.open(self.work, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+            self._like = rows.clear()
+            self._writer = pq.ParquetWriter(self.work, table.schema, compression="zstd")
+        else:
+            table = _shaped(rows, self._like).to_arrow(compat_level=pl.CompatLevel.oldest())
+        self._writer.write_table(table)
+        self.rows += rows.height
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        try:
+            if self._writer is not None:
+                self._writer.close()
+                if kind is None:
+                    self.work.replace(self.path)
+        finally:
+            self.work.unlink(missing_ok=True)
+
+
+def _shaped(rows: pl.DataFrame, like: pl.DataFrame) -> pl.DataFrame:
+    """The columns of `like`, null where these rows lack one: hashes are kept only since they were declared."""
     import polars as pl
 
-    read = set()
-    for segment in sorted(folder.glob("*.jsonl")):
-        if _hour(segment) + 3600 < first:
+    return rows.select(
+        pl.col(n) if n in rows.columns else pl.lit(None, dtype=dtype).alias(n) for n, dtype in like.schema.items()
+    )
+
+
+def _ordered(folder: Path, version: int, first: float, at: str) -> Iterator[pl.DataFrame]:
+    """The rows from `first` on in the order of time, hour by hour. The last rows of an hour wait for the first
+    files of the next: replicas do not turn the hour at the same moment."""
+    import polars as pl
+
+    found = [(began, path) for began, path in _sources(folder, version) if began + segments.HOUR >= first]
+    hours = sorted({began for began, _ in found})
+    waiting: list[pl.DataFrame] = []
+    start = datetime.datetime.fromtimestamp(first, datetime.UTC).replace(tzinfo=None)
+    for number, hour in enumerate(hours):
+        for path in [path for began, path in found if began == hour]:
+            waiting += [f.filter(pl.col(at) >= start) for f in _rows(path, version)]
+        if not waiting:
             continue
-        with contextlib.suppress(FileNotFoundError):
-            yield from (frame for _, frame in _segment(segment, version))
-            read.add(segment.stem)
-    for part in sorted(folder.glob(f"*-v{version}.parquet")):
-        if part.stem.removesuffix(f"-v{version}") not in read and _hour(part) + 3600 >= first:
-            yield pl.read_parquet(part)
+        rows = pl.concat(waiting, how="diagonal").sort(at, maintain_order=True)
+        waiting = []
+        if number + 1 < len(hours):
+            until = datetime.datetime.fromtimestamp(hours[number + 1] - segments.SETTLED, datetime.UTC)
+            waiting = [rows.filter(pl.col(at) >= until.replace(tzinfo=None))]
+            rows = rows.filter(pl.col(at) < until.replace(tzinfo=None))
+        if rows.height:
+            yield rows
+
+
+def _sources(folder: Path, version: int) -> list[tuple[float, Path]]:
+    """The files that may hold rows of a version. Where both a segment and its Parquet are there, the Parquet may
+    not be whole: the segment is read."""
+    written = sorted(folder.glob("*.jsonl"))
+    open_ones = {p.stem for p in written}
+    parts = sorted(folder.glob(f"*-v{version}.parquet"))
+    parts = [p for p in parts if p.stem.removesuffix(f"-v{version}") not in open_ones]
+    return [(segments.began(p), p) for p in (*written, *parts)]
+
+
+def _rows(path: Path, version: int) -> Iterator[pl.DataFrame]:
+    import polars as pl
+
+    with contextlib.suppress(FileNotFoundError):
+        if path.suffix == ".parquet":
+            yield pl.read_parquet(path, memory_map=False)
+        else:
+            yield from (frame for _, frame in _segment(path, version))
+
+
+def _labelled(frames: Iterator[pl.DataFrame], folder: Path, about: Kept) -> Iterator[pl.DataFrame]:
+    """The rows with their labels, where there are any. A request's id alone names its only row."""
+    import polars as pl
+
+    labels = feedback.frame(folder) if (folder / "labels").exists() else None
+    if labels is None or not labels.height:
+        yield from frames
+        return
+    told = labels.select("id", "number" if about.signature.task == "regression" else "label").drop_nulls()
+    told.columns = ["__id", "__label"]
+    id, name = about.named("id"), about.named("label")
+    for rows in frames:
+        request = pl.col(id).str.replace(r"-[0-9]+$", "")
+        alone = pl.when((pl.len().over(request) == 1) & pl.col(id).str.ends_with("-0")).then(request)
+        asked = rows.select(exact=pl.col(id), alone=alone)
+        for key in ("exact", "alone"):
+            asked = asked.join(told, left_on=key, right_on="__id", how="left", maintain_order="left")
+            asked = asked.rename({"__label": f"by_{key}"})
+        values = asked.select(pl.coalesce("by_exact", "by_alone")).to_series()
+        yield rows.with_columns(target(_back(values, about), about).alias(name))
+
+
+def _back(values: pl.Series, about: Kept) -> list[Any]:
+    """Class names as the target's own values."""
+    given = values.to_list()
+    if about.signature.task == "regression":
+        return given
+    if about.target_dtype == "boolean":
+        return [None if v is None else v == "true" for v in given]
+    return [None if v is None else int(v) for v in given] if about.target_dtype.startswith(("int", "uint")) else given
 
 
 def _last(folder: Path) -> int | None:
-    """The version that answered last."""
+    """The version that answered a caller last."""
     newest: tuple[float, int] | None = None
     for segment in sorted(folder.glob("*.jsonl"), reverse=True):
-        for line in _lines(segment):
-            newest = max(newest or (0.0, 0), (line["time"], line["version"]))
+        with contextlib.suppress(FileNotFoundError):
+            for line in answers(segment):
+                if line.get("role") != "shadow":
+                    newest = max(newest or (0.0, 0), (line["time"], line["version"]))
         if newest:
             return newest[1]
-    parts = sorted((_hour(p), int(p.stem.rpartition("-v")[2])) for p in folder.glob("*-v*.parquet"))
+    parts = sorted((segments.began(p), int(p.stem.rpartition("-v")[2])) for p in folder.glob("*-v*.parquet"))
     return parts[-1][1] if parts else None
 
 
@@ -130,7 +263,7 @@ def _segment(segment: Path, version: int | None) -> Iterator[tuple[int, pl.DataF
     """The rows of a segment, in batches by version; of all versions where `version` is None."""
     waiting: dict[int, list[dict[str, Any]]] = {}
     rows = 0
-    for line in _lines(segment):
+    for line in answers(segment):
         if version is None or line["version"] == version:
             waiting.setdefault(line["version"], []).append(line)
             rows += line["rows"]
@@ -142,111 +275,7 @@ def _segment(segment: Path, version: int | None) -> Iterator[tuple[int, pl.DataF
 
 def _typed(folder: Path, waiting: Mapping[int, list[dict[str, Any]]]) -> Iterator[tuple[int, pl.DataFrame]]:
     for version, lines in waiting.items():
-        yield version, _frame(lines, _kept(folder, version))
-
-
-def _lines(segment: Path) -> Iterator[dict[str, Any]]:
-    import orjson
-
-    with segment.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                found = orjson.loads(line)
-                found["id"], found["time"], found["version"], found["rows"], found["features"], found["answer"]
-            except (ValueError, KeyError, TypeError):
-                log.warning("%s:%d: no logged prediction; passed over", segment, number)
-                continue
-            yield found
-
-
-def _frame(lines: list[dict[str, Any]], kept: _Kept) -> pl.DataFrame:
-    import polars as pl
-
-    signature = kept.signature
-    series = [_series(c, [v for line in lines for v in line["features"][c.name]]) for c in _logged(signature)]
-    ids = [f"{line['id']}-{i}" for line in lines for i in range(line["rows"])]
-    moments = [round(line["time"] * 1e6) for line in lines for _ in range(line["rows"])]
-    versions = [line["version"] for line in lines for _ in range(line["rows"])]
-    series.append(_predictions([v for line in lines for v in line["answer"]["prediction"]], kept))
-    if signature.classes:
-        shares = [v for line in lines for v in line["answer"]["probability"]]
-        series.append(pl.Series("probability", shares, pl.Array(pl.Float64, len(signature.classes))))
-    series.append(pl.Series(_named("id", signature), ids, pl.String))
-    series.append(pl.Series(_named("time", signature), moments, pl.Int64).cast(pl.Datetime("us")))
-    series.append(pl.Series(_named("version", signature), versions, pl.Int64))
-    return pl.DataFrame(series)
-
-
-def _series(column: Column, values: list[Any]) -> pl.Series:
-    import numpy as np
-    import polars as pl
-
-    if column.kind == "array":
-        cells = np.array(values, np.float32).reshape(len(values), *column.shape)
-        return pl.Series(column.name, cells, pl.Array(pl.Float32, column.shape))
-    if column.kind == "time":
-        moments = pl.Series(column.name, values, pl.String).str.to_datetime(time_unit="us")
-        return moments.cast(pl.Date) if column.dtype == "date" else moments
-    if column.kind == "boolean":
-        return pl.Series(column.name, values, pl.Float64).cast(pl.Boolean)
-    if column.kind == "number":
-        whole = column.dtype.startswith(("int", "uint"))
-        return pl.Series(column.name, values, pl.Float64).cast(pl.Int64 if whole else pl.Float64)
-    return pl.Series(column.name, values, pl.String)
-
-
-def _predictions(values: list[Any], kept: _Kept) -> pl.Series:
-    import polars as pl
-
-    if kept.signature.task == "regression":
-        return pl.Series("prediction", values, pl.Float64)
-    whole = kept.target_dtype.startswith(("int", "uint"))
-    kind = pl.Int64 if whole else pl.Boolean if kept.target_dtype == "boolean" else pl.String
-    return pl.Series("prediction", values, kind)
-
-
-def _logged(signature: Signature) -> tuple[Column, ...]:
-    return tuple(c for c in signature.inputs if "pii" not in c.roles)
-
-
-def _named(name: str, signature: Signature) -> str:
-    return name + "_" * any(c.name == name for c in signature.inputs)
-
-
-def _kept(folder: Path, version: int) -> _Kept:
-    path = folder / f"signature-{version}.json"
-    try:
-        found: Mapping[str, Any] = json.loads(path.read_bytes())
-        return restore(_Kept, found)
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(
-            f"{path} says what the logged rows of version {version} are, and cannot be read: {error}"
-        ) from error
-
-
-def _joined(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    import polars as pl
-
-    return pl.concat(frames)
-
-
-def _write(rows: pl.DataFrame, path: Path) -> None:
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        rows.write_parquet(work)
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
-
-
-def _hour(segment: Path) -> float:
-    """When the hour of a segment began, from its name; now for a name that is not ours, so that it is left alone."""
-    try:
-        return float(calendar.timegm(time.strptime(segment.name.split("-")[0], "%Y%m%dT%H")))
-    except ValueError:
-        return time.time()
+        yield version, typed(lines, kept(folder, version))
 
 
 def _seconds(since: str) -> float:
