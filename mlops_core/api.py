@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_core.contracts import Choice, Endpoint, ModelVersion, Verdict, Window, record
-from mlops_core.errors import Problem, ServingError, StoreError, UsageError, did_you_mean
+from mlops_core.errors import MlopsError, Problem, ServingError, StoreError, UsageError, did_you_mean
 from mlops_core.ledger import AuditEntry, RunRow, whoami
 from mlops_core.plan import Plan
 from mlops_core.workspace import STATE, Workspace
@@ -128,7 +128,11 @@ def status(project: Path, overrides: Sequence[str] = (), *, judge: bool = True) 
         name, ledger = context.declaration.name, context.workspace.ledger
         found = deploying.actual(context)
         _watch(context)
-        judged = judging.judge(context, found[1]) if judge and found else None
+        try:
+            judged = judging.judge(context, found[1]) if judge and found else None
+        except MlopsError as error:  # what cannot be judged is told, and hides nothing else
+            plugin = context.declaration.monitor.plugin
+            judged = None, Verdict(monitor=plugin, state="unknown", reasons=(str(error),))
         past = ledger.verdicts(name, limit=1)
         window, verdict = judged or (past[0] if past else (None, None))
         return Status(
@@ -275,6 +279,9 @@ def _watch(context: Any, observers: Iterable[Any] = ()) -> None:
 
 
 def _move(context: Any, before: int | None, after: int, reason: str) -> None:
+    from mlops_core.flow import deploying
+
+    deploying.lay_out(context, context.workspace.ledger.version(context.declaration.name, after))
     moves = {CHAMPION: after} | ({PREVIOUS: before} if before is not None else {})
     context.workspace.ledger.set_aliases(context.declaration.name, moves, actor=whoami(), reason=reason)
 

@@ -60,8 +60,7 @@ class Trainer(Protocol):
     """A way to fit a model.
 
     Option `modules() -> Sequence[str]` (not in this Protocol, looked up if present): import names of the
-    user's own code that the fit depends on; they join the stage's key. Option `metrics` likewise: names of
-    validation scores it reports beside the core's own.
+    user's own code that the fit depends on; they join the stage's key.
     """
 
     def fit(self, dataset: Dataset, job: Job) -> Scores:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -123,13 +124,14 @@ def left(stage: str, record: Any) -> str:
 
 def summary(finished: Any, project: Path) -> str:
     """The closing lines of a run: what is answered where, what was stored, how to go on."""
+    there = f" --project {shlex.quote(str(project))}" if project != Path() else ""
     did = f"{len(finished.performed)} stages done, {len(finished.skipped)} unchanged"
     did += f", {len(finished.restored)} restored" if finished.restored else ""
     lines = ["", f"{finished.run.name}: {did} in {finished.seconds:.1f} s"]
     if finished.endpoint:
         lines += [
             f"  endpoint  {finished.endpoint.url}  (docs: {finished.endpoint.url}/docs)",
-            "  ask it    mlops predict --sample",
+            f"  ask it    mlops predict --sample{there}",
         ]
     if finished.evaluation:
         found = finished.evaluation
@@ -137,10 +139,10 @@ def summary(finished: Any, project: Path) -> str:
         interval = f" [{first.low:.4f}, {first.high:.4f}]" if first else ""
         lines.append(f"  learnt    {found.told(1)}{interval} on {found.rows:,} test rows")
     if finished.version:
-        lines.append(f"  version   {finished.version}  (mlops versions show {finished.version})")
-    lines.append("  stored    .mlops/: ledger.db, objects, data, bundles, prediction log")
+        lines.append(f"  version   {finished.version}  (mlops versions show {finished.version}{there})")
+    lines.append(f"  stored    {project / '.mlops'}/: ledger.db, objects, data, bundles, prediction log")
     if finished.endpoint:
-        lines.append("  stop it   mlops stop")
+        lines.append(f"  stop it   mlops stop{there}")
     lines += [f"  note      {c}" for c in finished.complaints]
     return "\n".join(lines)
 

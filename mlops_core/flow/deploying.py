@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops_core.contracts import Choice, Endpoint, Rollout, Route, Serving, plain
+from mlops_core.contracts import Choice, Endpoint, ModelVersion, Rollout, Route, Serving, plain
 from mlops_core.errors import ServingError
 from mlops_core.flow.context import Context
 from mlops_core.flow.proving import CHAMPION
@@ -25,14 +25,21 @@ def desired(context: Context, restore: bool = True) -> Serving | None:
         return None
     version = workspace.ledger.version(d.name, number)
     bundle = workspace.home("bundles", version.model.artifact)
-    if restore and workspace.recover("bundles", version.model.artifact) is None:
-        raise ServingError(
-            f"the bundle of version {number} is lost: neither {version.model.path} nor the object store has it intact"
-        )
+    if restore:
+        lay_out(context, version)
     state = workspace.state / "serve" / d.name
     limits = {k: d.deployer.options[k] for k in ("max_rows", "max_bytes") if k in d.deployer.options}
     route = Route(version=number, bundle=bundle, sha256=version.model.digest)
     return Serving(name=d.name, routes=(route,), state=state, log=state / "log", trust=d.trust, **limits)
+
+
+def lay_out(context: Context, version: ModelVersion) -> None:
+    """Lays the bundle of a version out where it was lost. Raises ServingError where it cannot be."""
+    if context.workspace.recover("bundles", version.model.artifact) is None:
+        raise ServingError(
+            f"the bundle of version {version.number} is lost: neither {version.model.path} nor the object store has it "
+            "intact"
+        )
 
 
 def actual(context: Context) -> tuple[Endpoint, Serving] | None:

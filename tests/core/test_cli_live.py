@@ -10,10 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from mlops_core.cli.live import Live, trial_table
-from mlops_core.contracts import Run
+from mlops_core.cli.view import summary
+from mlops_core.contracts import Endpoint, Run
+from mlops_core.flow import Finished
 
 
 def text_of(renderable: object) -> str:
@@ -93,3 +96,13 @@ def test_a_run_on_a_real_terminal(tmp_path: Path) -> None:
         said += part
     assert process.wait(timeout=60) == 1
     assert b"Traceback" not in said and "✗".encode() in said and b"mlops: " in said
+
+
+@pytest.mark.parametrize(("project", "there"), [(Path(), ""), (Path("my gym"), " --project 'my gym'")])
+def test_the_closing_lines_are_commands_that_work_here(project: Path, there: str) -> None:
+    endpoint = Endpoint(name="gym", url="http://127.0.0.1:1", deployer="http", versions=(2,))
+    run = Run(id="r", name="gym", started="now")
+    told = summary(Finished(run=run, performed=(), skipped=(), version=2, endpoint=endpoint), project)
+    for command in ("predict --sample", "versions show 2", "stop"):
+        assert f"mlops {command}{there}" in told
+    assert f" {project / '.mlops'}/: " in told

@@ -17,7 +17,7 @@ import pytest
 
 from mlops_core import api
 from mlops_core.cli.main import COMMANDS
-from mlops_core.errors import Rejected, ServingError, UsageError
+from mlops_core.errors import BundleError, Rejected, ServingError, UsageError
 
 CALLS = {
     "init": ("init", "recipes"),
@@ -39,6 +39,7 @@ def served(here: Any) -> Iterator[Any]:
     config = here.root / "conf" / "config.yaml"
     config.write_text(
         config.read_text().replace("  - _self_\n", "  - deployer: http\n  - monitor: drift\n  - _self_\n")
+        + "deployer: {auth: none}\n"
     )
     here.give(2000)
     try:
@@ -138,6 +139,17 @@ def test_a_rejected_model_leaves_the_champion_serving(served: Any) -> None:
         api.run(served.root, ["trainer.shift=4"])
     assert api.predict(served.root, samples=1)["version"] == 1
     assert not api.plan(served.root, ["trainer.shift=4"]).due
+
+
+def test_what_cannot_be_judged_hides_nothing_else(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def altered(*facts: Any) -> None:
+        raise BundleError("the bundle is altered")
+
+    api.run(served.root)
+    monkeypatch.setattr("mlops_core.flow.judging.judge", altered)
+    status = api.status(served.root)
+    assert status.endpoint and len(status.versions) == 1
+    assert status.verdict and (status.verdict.state, status.verdict.reasons) == ("unknown", ("the bundle is altered",))
 
 
 def test_a_removed_deployer_is_still_seen_and_can_be_stopped(served: Any) -> None:

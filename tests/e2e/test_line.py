@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlops_core import api
-from mlops_core.errors import MlopsError, Rejected, TrainingError, UsageError
+from mlops_core.errors import MlopsError, Rejected, ServingError, TrainingError, UsageError
 from mlops_core.ledger import Ledger
 
 ALL = ("data", "train", "seal", "evaluate", "gate")
@@ -205,6 +206,18 @@ def test_cut_off_while_promoting_by_hand_is_whole(here: Any, monkeypatch: pytest
     assert api.versions(here.root)[1] in ({"champion": 3, "previous": 2}, {"champion": 1, "previous": 3})
 
 
+def test_a_version_whose_bundle_is_lost_does_not_become_champion(here: Any) -> None:
+    api.run(here.root)
+    api.run(here.root, ["trainer.shift=0.01"])
+    before = api.versions(here.root)[1]
+    shutil.rmtree(api.version(here.root, 1).model.path)
+    shutil.rmtree(here.root / ".mlops" / "objects")
+    for move in (lambda: api.promote(here.root, 1, reason="x"), lambda: api.rollback(here.root, reason="x")):
+        with pytest.raises(ServingError, match="the bundle of version 1 is lost"):
+            move()
+    assert api.versions(here.root)[1] == before
+
+
 def test_rejected_is_said_by_every_run_and_by_the_plan(here: Any) -> None:
     api.run(here.root)
     for _ in range(2):
@@ -286,8 +299,6 @@ def test_a_moved_project_goes_on(here: Any) -> None:
 
 
 def test_two_projects_share_a_ledger(here: Any, tmp_path: Path) -> None:
-    import shutil
-
     declare(here, "metric: accuracy\n", f"metric: accuracy\nstore:\n  ledger: sqlite:///{tmp_path / 'both.db'}\n")
     other = tmp_path / "other"
     shutil.copytree(here.root, other)
