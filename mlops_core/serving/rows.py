@@ -1,25 +1,27 @@
 """From a request's JSON to the columns a predictor takes, checked against the model's signature.
 
-No object per row: each column is gathered and converted at once. Only when a column does not convert are its
+No object per row: columns of one kind are gathered and converted at once. Only when they do not convert are
 values looked at one by one, to say which row is wrong and why.
 """
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from mlops_core.contracts import Column, Columns, Signature, record
+from mlops_core.contracts import Columns, Signature, record
 from mlops_core.errors import did_you_mean
+from mlops_core.serving.blocks import blocks
+from mlops_core.serving.cells import ABSENT, CELLS, kind_of
+from mlops_core.serving.cells import LARGEST as LARGEST
+from mlops_core.serving.cells import LARGEST_WHOLE as LARGEST_WHOLE
 from mlops_core.serving.problems import Fault, Refused
 
-NONE = type(None)
 FORMS = 'send {"rows": [{...}]}, {"columns": {...}} or one row as an object'
-LARGEST = 3e38  # models compute in 32 bits
-LARGEST_WHOLE = 2**62
+UNFIT = (TypeError, ValueError, OverflowError)
 
 
 @record
@@ -38,9 +40,13 @@ class Reader:
         self.signature = signature
         self.cells = tuple(CELLS[c.kind](c) for c in signature.inputs)
         self.names = frozenset(c.name for c in signature.inputs)
+        self._blocks = blocks(self.cells)
+        self._pick = _picker([c.name for c in signature.inputs])
 
     def body(self, body: Any, limit: int) -> Batch:
         """`{"rows": [{...}, ...]}`, `{"columns": {name: [...], ...}}`, or one row `{name: value, ...}`."""
+        if type(body) is dict and len(body) == 1 and type(body.get("rows")) is list:
+            return self.rows(body["rows"], limit)
         if not isinstance(body, dict) or not body:
             given = "an empty object" if body == {} else kind_of(body)
             raise Refused(422, f"the body is {given}; {FORMS}")
@@ -64,23 +70,24 @@ class Reader:
 
     def rows(self, rows: list[Any], limit: int) -> Batch:
         self._count(len(rows), limit)
-        wrong = [(i, kind_of(r)) for i, r in enumerate(rows) if type(r) is not dict]
-        if wrong:
+        if set(map(type, rows)) != {dict}:
+            wrong = [(i, kind_of(r)) for i, r in enumerate(rows) if type(r) is not dict]
             raise Refused.unfit([(i, "", f"expected a row as an object, got {kind}") for i, kind in wrong])
         try:
-            listed = [[row[c.name] for row in rows] for c in self.cells]
-            exact = all(len(row) == len(self.cells) for row in rows)
+            listed: Sequence[Any] = list(zip(*map(self._pick, rows), strict=False))
+            exact = set(map(len, rows)) == {len(self.cells)}
         except KeyError:
             listed, exact = [[row.get(c.name, ABSENT) for row in rows] for c in self.cells], False
         unknown = [] if exact else [(i, k) for i, row in enumerate(rows) for k in row if k not in self.names]
         return self._batch(listed, len(rows), [(i, k, self.unknown(k)) for i, k in unknown])
 
     def columns(self, columns: Mapping[str, Any], limit: int) -> Batch:
+        """Each column's values as a list; where they came as numbers in binary, as an array, missing ones NaN."""
         faults: list[Fault] = []
         for name, values in columns.items():
             if name not in self.names:
                 faults.append((None, name, self.unknown(name)))
-            elif not isinstance(values, list):
+            elif not isinstance(values, list | np.ndarray):
                 faults.append((None, name, f"expected a list of values, got {kind_of(values)}"))
         if faults:
             raise Refused.unfit(faults)
@@ -105,192 +112,42 @@ class Reader:
                 413, f"{rows} rows are more than the {limit} that one request may hold; send several requests"
             )
 
-    def _batch(self, listed: list[list[Any]], rows: int, faults: list[Fault]) -> Batch:
+    def _batch(self, listed: Sequence[Any], rows: int, faults: list[Fault]) -> Batch:
+        if faults:
+            return self._one_by_one(listed, rows, faults)
+        try:
+            return self._at_once(listed, rows)
+        except UNFIT:
+            return self._one_by_one(listed, rows, faults)
+
+    def _at_once(self, listed: Sequence[Any], rows: int) -> Batch:
+        columns: dict[str, Any] = {}
+        unseen = 0
+        for block, places in self._blocks:
+            found, new = block.read([listed[i] for i in places])
+            columns.update(found)
+            unseen += new
+        return Batch(columns=columns, rows=rows, unseen=unseen)
+
+    def _one_by_one(self, listed: Sequence[Any], rows: int, faults: list[Fault]) -> Batch:
+        """The same, slowly, to name what is wrong."""
         columns, unseen = {}, 0
-        for cell, values in zip(self.cells, listed, strict=True):
+        for cell, given in zip(self.cells, listed, strict=True):
+            values = given
+            if isinstance(given, np.ndarray) and given.ndim == 1:
+                values = [None if v != v else v for v in given.tolist()]
             try:
                 columns[cell.name] = cell.read(values)
                 unseen += cell.unseen(columns[cell.name])
-            except (TypeError, ValueError, OverflowError):
+            except UNFIT:
                 faults += cell.faults(values)
         if faults:
             raise Refused.unfit(sorted(faults, key=lambda f: -1 if f[0] is None else f[0]))
         return Batch(columns=columns, rows=rows, unseen=unseen)
 
 
-class Wrong(ValueError):
-    """What is wrong with a value, in words that the caller may read."""
-
-
-class _Absent:
-    """Stands for a column that a row does not have."""
-
-
-ABSENT = _Absent()
-
-
-class Cell:
-    """How values of one column are read: all at once, or one by one to find what is wrong."""
-
-    wanted = ""
-    types: frozenset[type] = frozenset()
-
-    def __init__(self, column: Column) -> None:
-        self.column = column
-        self.name = column.name
-        self.optional = column.nullable and column.kind != "array"
-
-    def read(self, values: list[Any]) -> Any:
-        """The column as a predictor takes it. Raises TypeError, ValueError or OverflowError where it cannot be."""
-        found = set(map(type, values))
-        if not found <= self.types:
-            if not (self.optional and found <= self.types | {NONE, _Absent}):
-                raise TypeError
-            values = [None if v is ABSENT else v for v in values]
-        return self.convert(values)
-
-    def convert(self, values: list[Any]) -> Any:
-        """The values as an array, missing ones None. Each kind of column has its own; this class is none of them."""
-        raise NotImplementedError
-
-    def unseen(self, array: Any) -> int:
-        return 0
-
-    def faults(self, values: list[Any]) -> list[Fault]:
-        return [(i, self.name, said) for i, v in enumerate(values) if (said := self.fault(v))]
-
-    def fault(self, value: Any) -> str:
-        """What is wrong with one value; '' where nothing is."""
-        if value is ABSENT or value is None:
-            return "" if self.optional else "is missing" if value is ABSENT else "must not be null"
-        try:
-            self.read([value])
-        except Wrong as error:
-            return str(error)
-        except (TypeError, ValueError, OverflowError):
-            return f"expected {self.wanted}, got {self.shown(value)}"
-        return ""
-
-    def shown(self, value: Any) -> str:
-        return kind_of(value) if "pii" in self.column.roles else brief(value)
-
-
-class Number(Cell):
-    wanted = "a number"
-    types = frozenset({int, float})
-
-    def __init__(self, column: Column) -> None:
-        super().__init__(column)
-        self.whole = column.dtype.startswith(("int", "uint"))
-        self.largest = LARGEST_WHOLE if self.whole else LARGEST
-        if self.whole:
-            self.wanted = "a whole number"
-
-    def convert(self, values: list[Any]) -> Any:
-        array = np.array(values, np.float64)
-        # As float64 a whole number just over the bound is the bound: those are looked at as they came.
-        if bool((np.abs(array) >= self.largest).any()) and any(v is not None and abs(v) > self.largest for v in values):
-            raise Wrong("is too large a number")
-        if self.whole and bool((array % 1 > 0).any()):
-            raise ValueError
-        return array
-
-
-class Boolean(Cell):
-    wanted = "true or false"
-    types = frozenset({bool})
-
-    def convert(self, values: list[Any]) -> Any:
-        return np.array(values, np.float64)
-
-
-class Category(Cell):
-    """Text; where the data held numbers or booleans as categories, these too."""
-
-    wanted = "text"
-    types = frozenset({str})
-
-    def __init__(self, column: Column) -> None:
-        super().__init__(column)
-        self.known = frozenset(column.categories)
-        if column.dtype.startswith(("int", "uint")):
-            self.wanted, self.types = "a whole number or text", frozenset({str, int})
-        elif column.dtype.startswith("float"):
-            self.wanted, self.types = "a number or text", frozenset({str, int, float})
-        elif column.dtype == "boolean":
-            self.wanted, self.types = "true or false", frozenset({bool, str})
-
-    def convert(self, values: list[Any]) -> Any:
-        if len(self.types) > 1 or bool in self.types:
-            values = [v if v is None else self.text(v) for v in values]
-        array = np.empty(len(values), object)
-        array[:] = values
-        return array
-
-    def text(self, value: Any) -> str:
-        """As the data frame spelled it at training."""
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return str(float(value)) if self.column.dtype.startswith("float") and not isinstance(value, str) else str(value)
-
-    def unseen(self, array: Any) -> int:
-        known = self.known
-        return sum(1 for v in array if v is not None and v not in known) if known else 0
-
-
-class Time(Cell):
-    wanted = "a date or time in ISO 8601 (2026-01-31 or 2026-01-31T12:00:00Z)"
-    types = frozenset({str})
-
-    def convert(self, values: list[Any]) -> Any:
-        return np.array([np.datetime64("NaT") if v is None else _moment(v) for v in values], "datetime64[us]")
-
-
-class Array(Cell):
-    types = frozenset({list})
-
-    def __init__(self, column: Column) -> None:
-        super().__init__(column)
-        self.wanted = f"{' x '.join(map(str, column.shape))} numbers as nested lists"
-
-    def convert(self, values: list[Any]) -> Any:
-        array = np.array(values)
-        if array.dtype.kind not in "iuf" or array.shape[1:] != self.column.shape:
-            raise ValueError
-        if array.size and bool((np.abs(array) > LARGEST).any()):
-            raise Wrong("holds too large a number")
-        return array.astype(np.float32)
-
-
-CELLS: Mapping[str, type[Cell]] = {
-    "number": Number,
-    "boolean": Boolean,
-    "category": Category,
-    "text": Category,
-    "time": Time,
-    "array": Array,
-}
-
-
-def _moment(text: str) -> datetime.datetime:
-    moment = datetime.datetime.fromisoformat(text)
-    return moment.astimezone(datetime.UTC).replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def kind_of(value: Any) -> str:
-    """The JSON type of a value, in words."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else "a boolean"
-    for cls, words in ((str, "text"), ((int, float), "a number"), (list, "a list"), (dict, "an object")):
-        if isinstance(value, cls):  # type: ignore[arg-type]
-            return words
-    return type(value).__name__
-
-
-def brief(value: Any, limit: int = 40) -> str:
-    """A value as shown in an error: short, never a whole document."""
-    if isinstance(value, str):
-        return "text " + repr(value if len(value) <= limit else value[:limit] + "...")
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) else kind_of(value)
+def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """A row's values in this order. Raises KeyError where there is none."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda row: tuple(row[name] for name in names)
