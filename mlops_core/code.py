@@ -164,7 +164,7 @@ def _spec(module: str, path: list[str]) -> importlib.machinery.ModuleSpec | None
     """PathFinder looks into `path` alone; a package that it misses, a finder of an editable install may know."""
     for finder in (importlib.machinery.PathFinder, *(() if "." in module else sys.meta_path)):
         try:
-            spec = finder.find_spec(module, path)
+            spec: importlib.machinery.ModuleSpec | None = finder.find_spec(module, path)
         except (ImportError, ValueError, AttributeError):
             continue
         if spec:

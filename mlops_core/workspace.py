@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,9 @@ from mlops_core.errors import StoreError
 from mlops_core.hashing import FileDigests
 from mlops_core.ledger import Ledger
 from mlops_core.objects import Objects
+from mlops_core.objects.disk import replace_folder
 from mlops_core.plugins import Plugins
+from mlops_core.privacy import KEY, Pseudonyms
 
 STATE = ".mlops"
 
@@ -50,6 +51,15 @@ class Workspace:
         path = unquote(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else url
         return url if "://" in path or not path else str(self.root / path)
 
+    @property
+    def serve(self) -> Path:
+        """What a deployer keeps of this project's endpoint."""
+        return self.state / "serve" / self.declaration.name
+
+    @cached_property
+    def pseudonyms(self) -> Pseudonyms:
+        return Pseudonyms(self.serve / KEY)
+
     @cached_property
     def code(self) -> Code:
         return Code(self.state / "cache" / "code.json", self.root)
@@ -65,7 +75,7 @@ class Workspace:
         shutil.rmtree(self._work(stage, key), ignore_errors=True)
 
     def _work(self, stage: str, key: str) -> Path:
-        return self.state / "work" / f"{stage}-{key[:12]}"
+        return self.state / "work" / f"{stage}-{key[:12]}-{self.declaration.name}"  # each name has a lock of its own
 
     def home(self, kind: str, artifact: Artifact) -> Path:
         """Where an artifact is laid out to be read: `.mlops/<kind>/<sha12>`."""
@@ -76,10 +86,8 @@ class Workspace:
         artifact = self.objects.put(folder)
         home = self.home(kind, artifact)
         if not self.objects.intact(artifact, home):
-            if home.exists():
-                shutil.rmtree(home)
             home.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(folder, home)
+            replace_folder(folder, home)
         return artifact, home
 
     def recover(self, kind: str, artifact: Artifact) -> tuple[Path, str] | None:

@@ -19,11 +19,11 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
     """Opens the workspace of a project with these stores; closed at the end."""
     made: list[Workspace] = []
 
-    def workspace(folder: str = "project", **store: str) -> Workspace:
+    def workspace(folder: str = "project", name: str = "kit", **store: str) -> Workspace:
         root = tmp_path / folder
         root.mkdir(exist_ok=True)
         declaration = Declaration(
-            name="kit",
+            name=name,
             seed=0,
             data=Choice(plugin="csv"),
             target="y",
@@ -89,3 +89,11 @@ def test_what_is_altered_and_nowhere_else_is_left_for_its_owner(opened: Opened) 
     (workspace.state / "objects").rename(workspace.root / "aside")
     assert workspace.recover("models", artifact) is None
     assert (home / "model").read_text() == "altered"
+
+
+def test_two_names_in_one_folder_do_not_work_in_each_others_way(opened: Opened) -> None:
+    one, other = opened(name="one"), opened(name="other")
+    assert one.work("data", "0123456789abcdef") != other.work("data", "0123456789abcdef")
+    assert settled(one) == settled(other)
+    one.leave("data", "0123456789abcdef")
+    assert other.work("data", "0123456789abcdef").is_dir()
