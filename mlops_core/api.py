@@ -128,6 +128,7 @@ def status(project: Path, overrides: Sequence[str] = (), *, judge: bool = True) 
         name, ledger = context.declaration.name, context.workspace.ledger
         found = deploying.actual(context)
         _watch(context)
+        judged: tuple[Window | None, Verdict] | None = None
         try:
             judged = judging.judge(context, found[1]) if judge and found else None
         except MlopsError as error:  # what cannot be judged is told, and hides nothing else
