@@ -291,7 +291,8 @@ class Serving:
     anew. A candidate may take `deadline` seconds to answer, then the stable version answers in its place.
 
     `auth` keys: callers are asked for a key of `state`/keys.json; a key's rate is shared out to `replicas`
-    processes. A caller may take `request_timeout` seconds to send a request.
+    processes. A caller may take `request_timeout` seconds to send a request. `privacy`: the log drops columns with
+    role pii, or keeps hashes of their values, keyed by `state`/privacy.key.
     """
 
     name: str
@@ -307,6 +308,7 @@ class Serving:
     auth: Literal["none", "keys"] = "none"
     replicas: int = 1
     request_timeout: float = 30.0
+    privacy: Literal["drop", "hash"] = "drop"
 
 
 @record
@@ -437,5 +439,6 @@ class Declaration:
     observers: tuple[Choice, ...] = ()
     trust: tuple[str, ...] = ()
     rollout: Mapping[str, Any] = field(default_factory=dict)
+    privacy: Mapping[str, str] = field(default_factory=dict)
     store: Mapping[str, str] = field(default_factory=dict)
     text: str = ""

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,14 @@ from typing import Any
 from mlops_core.errors import StoreError
 
 KEY = "privacy.key"
+DURATION = re.compile(r"([1-9]\d{0,6})\s*([hdw])")
+SECONDS = {"h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def seconds(retention: str) -> float:
+    """How long rows are kept: '90d' is 7,776,000; 0.0 for what is no duration (and for '': as long as you like)."""
+    found = DURATION.fullmatch(retention)
+    return float(found[1]) * SECONDS[found[2]] if found else 0.0
 
 
 class Pseudonyms:

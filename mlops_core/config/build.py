@@ -49,6 +49,7 @@ def build(values: Mapping[str, Any], contract: Mapping[str, Any], plugins: Plugi
         observers=tuple(_choice(plugins, root, "observer", n, o) for n, o in sorted(real["observers"].items())),
         trust=tuple(real["trust"]),
         rollout=real["rollout"],
+        privacy=real["privacy"],
         store=real["store"],
         text=text(values),
     )

@@ -34,6 +34,14 @@ class Columns:
         for path, column in self._named():
             if self.schema is not None and isinstance(column, str) and column and column not in self.schema:
                 self.draft.say(path, f"the data has no column {column!r}", did_you_mean(column, self.schema))
+            elif "slice" in str(path) and column in self._personal():
+                message = f"column {column!r} has role pii, and a slice would keep its values with the scores"
+                self.draft.say(path, message, "take it out")
+
+    def _personal(self) -> set[str]:
+        columns = self.contract.get("columns")
+        rules = columns.items() if isinstance(columns, Mapping) else ()
+        return {str(n) for n, r in rules if isinstance(r, Mapping) and "pii" in (r.get("role") or ())}
 
     def _named(self) -> Iterator[tuple[Path_, Any]]:
         yield ("data", "target"), self.data.get("target")

@@ -54,6 +54,12 @@ class RuleKeys:
 
 
 @dataclass(frozen=True)
+class PrivacyKeys:
+    pii: Literal["drop", "hash"] = "drop"
+    retention: str = ""
+
+
+@dataclass(frozen=True)
 class StoreKeys:
     ledger: str = ""
     objects: str = ""
@@ -76,12 +82,13 @@ class Keys:
     observers: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     trust: tuple[Literal["pickle"], ...] = ()
     rollout: RolloutKeys = field(default_factory=RolloutKeys)
+    privacy: PrivacyKeys = field(default_factory=PrivacyKeys)
     store: StoreKeys = field(default_factory=StoreKeys)
 
 
 ORDER = (
     "name", "seed", "data", "trainer", "tuner", "metric", "gate", "slices", "deployer", "rollout", "monitor",
-    "observers", "trust", "store",
+    "observers", "trust", "privacy", "store",
 )  # fmt: skip
 """The keys as a person reads them: along the life of a model."""
 

@@ -17,6 +17,7 @@ from mlops_core.errors import PluginError, Problem, did_you_mean, nearest
 from mlops_core.metrics import METRICS, names
 from mlops_core.options import check_options
 from mlops_core.plugins import RESERVED
+from mlops_core.privacy import seconds
 from mlops_core.rollout.plan import wrong
 
 CLEAR = re.compile(r"://[^/\s:@]*:[^/\s@]+@")  # user:password@ in a URL
@@ -68,6 +69,10 @@ class Verifier:
         rollout = self.values.get("rollout")
         for path, message, hint in wrong(rollout) if isinstance(rollout, Mapping) else ():
             self.draft.say(("rollout", *path), message, hint)
+        privacy = self.values.get("privacy")
+        retention = privacy.get("retention") if isinstance(privacy, Mapping) else None
+        if isinstance(retention, str) and retention and not seconds(retention):
+            self.draft.say(("privacy", "retention"), f"expected a duration such as 12h, 90d or 52w, got {retention!r}")
         name = self.values.get("name")
         if isinstance(name, str) and not NAME.fullmatch(name):
             self.draft.say(("name",), f"expected lower-case letters, digits, '-' and '_', got {name!r}")

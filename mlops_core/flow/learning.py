@@ -52,7 +52,9 @@ class Data:
             key = key_of(self.own(context))
         quarantine = context.workspace.state / "quarantine" / f"{key[:12]}.parquet"
         quarantine.parent.mkdir(exist_ok=True)
-        frozen = freeze(source.read(), d, out, quarantine, previous=self._rows_before(context))
+        pseudonyms = context.workspace.pseudonyms if d.privacy.get("pii") == "hash" else None
+        before = self._rows_before(context)
+        frozen = freeze(source.read(), d, out, quarantine, previous=before, pseudonyms=pseudonyms)
         found = {"quarantine": str(quarantine.relative_to(context.workspace.root))} if frozen.rejected else {}
         fields = ("columns", "rows", "task", "target", "classes", "rejected", "report")
         return plain({f: getattr(frozen, f) for f in fields}) | found, out

@@ -45,7 +45,8 @@ def _length(clean: pl.LazyFrame, name: str) -> int:
 
 
 def columns_of(train: Path, contract: Contract, target: str, split: Split) -> tuple[Column, ...]:
-    """One record per column of the train split, in table order; categories are counted there alone."""
+    """One record per column of the train split, in table order; categories are counted there alone, and those of a
+    pii column not told."""
     import polars as pl
 
     frame = pl.scan_parquet(train)
@@ -59,7 +60,7 @@ def _column(frame: pl.LazyFrame, name: str, dtype: Any, rule: ColumnRule, target
     roles = _roles(rule, target, split)
     kind = rule.kind or kind_of(dtype_name(dtype))
     categories: tuple[str, ...] = ()
-    if kind == "category" and {"feature", "protected", "group"} & set(roles):
+    if kind == "category" and "pii" not in roles and {"feature", "protected", "group"} & set(roles):
         categories = _categories(frame, name)
         if not rule.kind and len(categories) > FEW_CATEGORIES:
             kind, categories = "text", ()

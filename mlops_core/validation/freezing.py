@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_core.contracts import SPLITS, Column, Declaration, Split, Table, Task, field, plain, record
 from mlops_core.errors import DataError, did_you_mean
+from mlops_core.privacy import Pseudonyms
 from mlops_core.validation.columns import columns_of, laid_out
 from mlops_core.validation.contract import Contract
 from mlops_core.validation.intake import intake
@@ -45,12 +46,13 @@ class Frozen:
 
 def freeze(
     table: Table, declaration: Declaration, out: Path, quarantine: Path, *,
-    previous: int | None = None, now: dt.datetime | None = None,
+    previous: int | None = None, now: dt.datetime | None = None, pseudonyms: Pseudonyms | None = None,
 ) -> Frozen:  # fmt: skip
     """Leaves train.parquet, validation.parquet and test.parquet in `out`, and rejected rows in `quarantine`.
 
     Streams: memory does not grow with the table. The same rows in the same order give the same bytes.
-    `previous` is the row count of the data set before, for `rows.change`. Raises DataError with everything
+    `previous` is the row count of the data set before, for `rows.change`; `pseudonyms` keep the pii columns of
+    rejected rows as keyed hashes, without them they are left out there. Raises DataError with everything
     that is wrong; the quarantine file is there even then.
     """
     target, split = declaration.target, declaration.split
@@ -64,7 +66,7 @@ def freeze(
         around = Circumstances(now=now or dt.datetime.now(dt.UTC), previous=previous)
         checks = [*check_whole(staged.scan(), staged.tally, contract, staged.reject, around)]
         checks = [*check_rows(staged.tally, contract, staged.taken), *checks]
-        write_quarantine(staged, quarantine)
+        write_quarantine(staged, quarantine, pseudonyms)
         _refuse(staged, contract, checks, quarantine, target)
         return _divide(staged, contract, declaration, out, checks)
     finally:

@@ -185,5 +185,6 @@ def _fresh(tally: Tally, contract: Contract, now: dt.datetime) -> Checked:
     moment = newest if isinstance(newest, dt.datetime) else dt.datetime.combine(newest, dt.time.max)
     age = (now.astimezone(dt.UTC).replace(tzinfo=None) - moment).total_seconds()
     allowed = f"at most {contract.fresh_seconds / 86400:.1f} allowed"
-    note = f"the newest {name!r} is {newest}, {age / 86400:.1f} days ago; {allowed}"
+    shown = "" if "pii" in contract.rule(name).roles else f" is {newest},"
+    note = f"the newest {name!r}{shown} {age / 86400:.1f} days ago; {allowed}"
     return Checked(check="freshness", failed=int(age > contract.fresh_seconds), action="fail", note=note)
