@@ -117,6 +117,14 @@ def test_kill_in_the_middle_of_a_fit_goes_on(toy) -> None:
     assert runs["version"] == 1
 
 
+def test_what_a_cut_off_reading_left_under_another_key_goes(toy) -> None:
+    old, others = (toy.root / ".mlops" / "work" / f"data-0123456789ab-{name}" for name in ("toy", "not-toy"))
+    for folder in (old, others):
+        folder.mkdir(parents=True)
+    toy.run("--until", "data")
+    assert not old.exists() and others.exists()
+
+
 def test_comments_formatting_and_docstrings_do_not_count(toy) -> None:
     toy.run()
     swap(toy.plugin / "toyplug" / "trainer.py", '"""The toy trainer."""', '"""Another text."""\n\n# a comment\n')
