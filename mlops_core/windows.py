@@ -47,7 +47,7 @@ def collect(
         at = about.named("time")
         start: Any = None
         end: Any = None
-        with _Parquet(path) as sink:
+        with Parts(path) as sink:
             for rows in _labelled(_ordered(folder, version, first, at), folder, about):
                 start, end = start or rows[at][0], rows[at][-1]
                 sink.write(rows)
@@ -86,7 +86,7 @@ def compact(serving_log: Path, now: float | None = None) -> int:
     feedback.compact(folder, now)
     with segments.alone(folder):
         for segment in sorted(folder.glob("*.jsonl")):
-            if segments.settled(segment, now):
+            if segments.settled(segment, now) and not segments.spared(segment):
                 with contextlib.suppress(OSError, StoreError), segments.locked(segment):
                     _turn(segment)
                     segment.unlink(missing_ok=True)
@@ -120,15 +120,16 @@ def _about(folder: Path, version: int) -> Kept | None:
 
 def _turn(segment: Path) -> None:
     with contextlib.ExitStack() as stack:
-        sinks: dict[int, _Parquet] = {}
+        sinks: dict[int, Parts] = {}
         for version, rows in _segment(segment, None):
             if version not in sinks:
-                sinks[version] = stack.enter_context(_Parquet(segment.with_name(f"{segment.stem}-v{version}.parquet")))
+                sinks[version] = stack.enter_context(Parts(segment.with_name(f"{segment.stem}-v{version}.parquet")))
             sinks[version].write(rows)
 
 
-class _Parquet(contextlib.AbstractContextManager["_Parquet"]):
-    """A Parquet file that is written piece by piece, and there when it is whole; none where there were no rows."""
+class Parts(contextlib.AbstractContextManager["Parts"]):
+    """A Parquet file that is written piece by piece, and there when it is whole; where no row is given, one that was
+    there goes."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.work = path, path.with_name(f".{path.name}.{os.getpid()}")
@@ -154,8 +155,12 @@ class _Parquet(contextlib.AbstractContextManager["_Parquet"]):
         try:
             if self._writer is not None:
                 self._writer.close()
-                if kind is None:
-                    self.work.replace(self.path)
+            if kind is None and self._writer is not None:
+                with self.work.open("rb") as file:
+                    os.fsync(file.fileno())
+                self.work.replace(self.path)
+            elif kind is None:
+                self.path.unlink(missing_ok=True)
         finally:
             self.work.unlink(missing_ok=True)
 

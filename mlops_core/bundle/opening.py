@@ -36,6 +36,10 @@ class Bundle:
         """`prediction`, and for a classifier `probability` [n, classes]. Thread-safe; loads at the first call."""
         return self._predictor(columns)
 
+    def load(self) -> None:
+        """Loads the model now, so that the first caller need not wait for it."""
+        _ = self._predictor
+
     @functools.cached_property
     def profile(self) -> Profile | None:
         path = self.path / "profile.json"

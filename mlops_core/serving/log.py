@@ -6,7 +6,7 @@ with the operating system: a killed process loses at most `EVERY` seconds, a pow
 yet put on the disk (there is no fsync but when a segment is closed). When the disk is full or the folder is
 gone, requests go on, lines are dropped and counted, and the log tries again with the next batch.
 
-    <log>/<UTC hour>-<replica>.jsonl      one line per request: {id, time, version, rows, features, prediction, ...}
+    <log>/<UTC hour>-<replica>.jsonl      one line per version that was asked, see `Entry`
     <log>/signature-<version>.json        what the columns are, for whoever reads the log
 """
 
@@ -16,18 +16,51 @@ import logging
 import os
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from mlops_core.bundle import Bundle, to_plain
-from mlops_core.contracts import Columns, plain
+from mlops_core.contracts import Columns, Signature, plain
+
+Logged = dict[str, dict[str, list[Any]]]  # features and answer, column by column
 
 EVERY = 0.2
 ROWS_WAITING = 200_000
 SEGMENT_BYTES = 64 * 1024 * 1024
 log = logging.getLogger("mlops_core.serving")
+
+
+@dataclass(slots=True)
+class Entry:
+    """What one version was asked: its answer, or why it gave none.
+
+    `seconds` counts from the whole request to the whole answer. `instead` is the candidate in whose place the
+    stable version answered. `columns` and `answer` are arrays, or `logged` what a guest made of them already.
+    """
+
+    id: str
+    version: int
+    rows: int
+    seconds: float
+    role: str = "stable"
+    arm: str = ""
+    error: str = ""
+    instead: int = 0
+    columns: Columns | None = None
+    answer: Columns | None = None
+    logged: Logged | None = None
+
+
+def logged(signature: Signature, columns: Columns, answer: Columns) -> Logged:
+    """What is kept of a request: its features but those with role `pii`, and the answer, as plain lists."""
+    kept = [c.name for c in signature.inputs if "pii" not in c.roles]
+    return {
+        "features": {name: to_plain(columns[name]) for name in kept},
+        "answer": {name: to_plain(values) for name, values in answer.items()},
+    }
 
 
 class PredictionLog:
@@ -40,19 +73,19 @@ class PredictionLog:
         self.written = 0
         self.dropped = 0
         self.error = ""
-        self._queue: list[tuple[str, float, int, int, Columns, Columns]] = []
+        self._queue: list[tuple[float, Entry]] = []
         self._waiting = 0
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._stop = threading.Event()
         self._segment = _Segment(self.folder)
-        self._kept: dict[int, tuple[str, ...]] = {}
+        self._signatures: dict[int, Signature] = {}
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
     def keep(self, version: int, bundle: Bundle) -> None:
-        """Writes down what this version's columns are; features with role `pii` are never logged."""
-        self._kept[version] = tuple(c.name for c in bundle.signature.inputs if "pii" not in c.roles)
+        """Writes down what this version's columns are."""
+        self._signatures[version] = bundle.signature
         described = {
             "signature": plain(bundle.signature),
             "target_dtype": bundle.model.target_dtype,
@@ -66,14 +99,14 @@ class PredictionLog:
         except OSError as error:
             self._failed(error, 0)
 
-    def add(self, id: str, version: int, rows: int, columns: Columns, answer: Columns) -> None:
+    def add(self, entry: Entry) -> None:
         """Queues one request's rows; drops them where `waiting` rows are queued already."""
         with self._lock:
-            if self._waiting + rows > self.limit:
-                self.dropped += rows
+            if self._waiting + entry.rows > self.limit:
+                self.dropped += entry.rows
                 return
-            self._waiting += rows
-            self._queue.append((id, time.time(), version, rows, columns, answer))
+            self._waiting += entry.rows
+            self._queue.append((time.time(), entry))
 
     def flush(self) -> None:
         """Writes what is queued now."""
@@ -82,7 +115,7 @@ class PredictionLog:
                 taken, self._queue, self._waiting = self._queue, [], 0
             if not taken:
                 return
-            rows = sum(t[3] for t in taken)
+            rows = sum(entry.rows for _, entry in taken)
             try:
                 self._segment.append(b"".join(self._line(*t) for t in taken))
                 self.written += rows
@@ -106,19 +139,18 @@ class PredictionLog:
         while not self._stop.wait(self.every):
             self.flush()
 
-    def _line(self, id: str, at: float, version: int, rows: int, columns: Columns, answer: Columns) -> bytes:
-        kept = self._kept.get(version, ())
-        return orjson.dumps(
-            {
-                "id": id,
-                "time": round(at, 6),
-                "version": version,
-                "rows": rows,
-                "features": {name: to_plain(columns[name]) for name in kept},
-                "answer": {name: to_plain(values) for name, values in answer.items()},
-            },
-            option=orjson.OPT_APPEND_NEWLINE,
-        )
+    def _line(self, at: float, entry: Entry) -> bytes:
+        line: dict[str, Any] = {"id": entry.id, "time": round(at, 6), "version": entry.version, "role": entry.role}
+        line |= {"arm": entry.arm, "rows": entry.rows, "seconds": round(entry.seconds, 6)}
+        if entry.error:
+            line["error"] = entry.error
+        elif entry.logged is not None:
+            line |= entry.logged
+        elif entry.columns is not None and entry.answer is not None:
+            line |= logged(self._signatures[entry.version], entry.columns, entry.answer)
+        if entry.instead:
+            line["instead"] = entry.instead
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
     def _failed(self, error: Exception, rows: int) -> None:
         self.dropped += rows

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from mlops_core.contracts import Column, Signature
+from mlops_core.serving.cells import LARGEST, LARGEST_WHOLE
 from mlops_core.serving.models import Table
 from mlops_core.serving.pages import example_row
 from mlops_core.serving.problems import TITLES
-from mlops_core.serving.protocol_v2 import DATATYPES
-from mlops_core.serving.rows import LARGEST, LARGEST_WHOLE
+from mlops_core.serving.tensors import DATATYPES
 
 Json = dict[str, Any]
 
@@ -22,7 +22,7 @@ def describe(table: Table) -> Json:
         "name": "version",
         "in": "path",
         "required": True,
-        "schema": {"enum": [str(v) for v in sorted(table.loaded)]},
+        "schema": {"enum": [str(v) for v in table.versions]},
     }
     paths: Json = {
         "/predict": {"post": _post("predict", "Predict", "PredictRequest", "PredictAnswer")},

@@ -8,6 +8,7 @@ uniqueness cannot be seen in passing.
 from __future__ import annotations
 
 import shutil
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -83,8 +84,14 @@ def main() -> None:
                 n: lambda code=code, path=path: cpu([sys.executable, "-c", code, str(path)], folder)
                 for n, code in peers.items()
             }
-            found = compare(runs, repeats=3 if rows < 5_000_000 else 1, base="pandera, DataFrame")
+            found = compare(runs, repeats=3, base="pandera, DataFrame")
             print(f"  mlops / pandera: {found['mlops'][0] / found['pandera, DataFrame'][0]:.2f}x (goal 1.10)")
+        for shuffled in (False, True):
+            print(f"peak memory of mlops alone{', ids shuffled' if shuffled else ''}")
+            for rows in (1_000_000, 3_000_000, 10_000_000, 30_000_000):
+                path = write(folder / "t.parquet", rows, shuffled)
+                taken = [cpu([sys.executable, "-c", OURS, str(path)], folder)[1] for _ in range(3)]
+                print(f"  {rows:>12,} rows  {statistics.median(taken):5.0f} MiB", flush=True)
     finally:
         shutil.rmtree(folder)
 

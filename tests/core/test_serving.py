@@ -179,7 +179,7 @@ def test_choice_follows_the_draw_and_roles(tiny_serving: Servings) -> None:
     assert [table.choose(lambda p=p: p).version for p in (0.0, 0.79, 0.81, 0.9999999)] == [1, 1, 2, 2]
     shadow = [app.serving.routes[0], dataclasses.replace(app.serving.routes[1], role="shadow")]
     shadow[0] = dataclasses.replace(shadow[0], weight=100.0)
-    quiet = Table(dataclasses.replace(app.serving, routes=tuple(shadow)), table.loaded)
+    quiet = Table(dataclasses.replace(app.serving, routes=tuple(shadow)), table.loaded, table.guests)
     assert quiet.choose(lambda: 0.999).version == 1
     assert quiet.version("2").version == 2
     app.close()

@@ -24,12 +24,17 @@ from mlops_core.bundle import open_bundle
 from mlops_core.contracts import Serving
 from mlops_core.serving import create_app
 from mlops_core.serving import log as logging_room
-from mlops_core.serving.log import PredictionLog
+from mlops_core.serving.log import Entry, PredictionLog
+from mlops_core.windows import collect
 
 Servings = Callable[..., Serving]
 COLUMNS = {"age": np.array([1.0]), "income": np.array([np.nan]), "home": np.array([None], object)}
 COLUMNS |= {"married": np.array([1.0]), "since": np.array(["2020-01-01"], "datetime64[us]")}
 ANSWER = {"prediction": np.array(["good"], object), "probability": np.array([[0.25, 0.75]])}
+
+
+def entry(id: str, version: int) -> Entry:
+    return Entry(id, version, 1, 0.001, columns=COLUMNS, answer=ANSWER)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -65,14 +70,17 @@ def test_every_answer_is_logged_once_under_concurrent_load(
 
 
 def test_a_line_holds_what_was_asked_and_answered(log: PredictionLog) -> None:
-    log.add("a", 1, 1, COLUMNS, ANSWER)
+    log.add(entry("a", 1))
     log.flush()
     (line,) = lines(log.folder)
     assert abs(line.pop("time") - time.time()) < 60
     assert line == {
         "id": "a",
         "version": 1,
+        "role": "stable",
+        "arm": "",
         "rows": 1,
+        "seconds": 0.001,
         "features": {
             "age": [1.0],
             "income": [None],
@@ -85,13 +93,27 @@ def test_a_line_holds_what_was_asked_and_answered(log: PredictionLog) -> None:
     assert oct(next(log.folder.glob("*.jsonl")).stat().st_mode)[-3:] == "600"
 
 
+def test_a_failure_is_logged_without_features_and_never_read_as_an_answer(log: PredictionLog) -> None:
+    log.add(Entry("a", 1, 1, 0.25, "candidate", "B", "timeout"))
+    log.add(Entry("a", 1, 1, 0.001, instead=2, columns=COLUMNS, answer=ANSWER))
+    log.flush()
+    failed, answered = lines(log.folder)
+    assert {k: failed[k] for k in ("role", "arm", "error", "seconds")} == {
+        "role": "candidate", "arm": "B", "error": "timeout", "seconds": 0.25,
+    }  # fmt: skip
+    assert "features" not in failed and "answer" not in failed
+    assert answered["instead"] == 2 and "error" not in answered
+    window = collect(log.folder, log.folder / "w.parquet", endpoint="credit", version=1)
+    assert window is not None and window.rows == 1
+
+
 def test_pii_is_not_logged(log: PredictionLog, tiny_bundle: Callable[..., Path]) -> None:
     bundle = open_bundle(tiny_bundle(2))
     inputs = tuple(
         dataclasses.replace(c, roles=("feature", "pii")) if c.name == "age" else c for c in bundle.signature.inputs
     )
     log.keep(2, dataclasses.replace(bundle, signature=dataclasses.replace(bundle.signature, inputs=inputs)))
-    log.add("a", 2, 1, COLUMNS, ANSWER)
+    log.add(entry("a", 2))
     log.flush()
     assert sorted(lines(log.folder)[0]["features"]) == ["home", "income", "married", "since"]
 
@@ -100,7 +122,7 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path, tiny_bundle: Callable[...
     log = PredictionLog(tmp_path / "log", every=60, waiting=10)
     log.keep(1, open_bundle(tiny_bundle()))
     for i in range(25):
-        log.add(str(i), 1, 1, COLUMNS, ANSWER)
+        log.add(entry(str(i), 1))
     assert log.status()["waiting"] == 10 and log.status()["dropped"] == 15
     log.close()
     assert len(lines(log.folder)) == 10
@@ -109,13 +131,13 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path, tiny_bundle: Callable[...
 def test_a_lost_folder_is_told_and_recovers(log: PredictionLog, caplog: pytest.LogCaptureFixture) -> None:
     log.folder.rename(log.folder.with_name("gone"))
     log.folder.write_text("a file where the folder was")
-    log.add("lost", 1, 1, COLUMNS, ANSWER)
+    log.add(entry("lost", 1))
     log.flush()
     assert log.status()["dropped"] == 1 and "FileExistsError" in log.status()["error"]
     assert "answers go on, unlogged" in caplog.text
     log.folder.unlink()
     log.folder.with_name("gone").rename(log.folder)
-    log.add("kept", 1, 1, COLUMNS, ANSWER)
+    log.add(entry("kept", 1))
     log.flush()
     assert log.status()["error"] == "" and [line["id"] for line in lines(log.folder)] == ["kept"]
 
@@ -160,10 +182,9 @@ def test_kill_9_loses_at_most_what_was_waiting(tiny_serving: Servings) -> None:
         import json, os, signal, sys, time
         from mlops_core.contracts import Serving, restore
         from mlops_core.serving import create_app
-        from mlops_core.serving.forms import PLAIN
         app = create_app(restore(Serving, json.loads({json.dumps(json.dumps(_plain(serving)))})))
         for i in range(100):
-            app._run(app._table, app._table.first, PLAIN, f"r{{i}}", b'{{"income": 1}}')
+            app._answered(app._table, app._table.first, "plain", f"r{{i}}", b'{{"income": 1}}', 0)
         time.sleep(1.0)
         os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -175,7 +196,7 @@ def test_kill_9_loses_at_most_what_was_waiting(tiny_serving: Servings) -> None:
 def test_a_segment_ends_when_it_is_large(log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging_room, "SEGMENT_BYTES", 100)
     for i in range(3):
-        log.add(str(i), 1, 1, COLUMNS, ANSWER)
+        log.add(entry(str(i), 1))
         log.flush()
     assert len(list(log.folder.glob("*.jsonl"))) == 3
     assert [line["id"] for line in lines(log.folder)] == ["0", "1", "2"]
@@ -186,7 +207,7 @@ def test_replicas_write_their_own_segments(tmp_path: Path, tiny_bundle: Callable
     replicas = [PredictionLog(tmp_path / "log", every=0.01) for _ in range(3)]
     for i, replica in enumerate(replicas):
         replica.keep(1, bundle)
-        replica.add(str(i), 1, 1, COLUMNS, ANSWER)
+        replica.add(entry(str(i), 1))
         replica.close()
     assert len(list((tmp_path / "log").glob("*.jsonl"))) == 3
     assert sorted(line["id"] for line in lines(tmp_path / "log")) == ["0", "1", "2"]
