@@ -230,6 +230,7 @@ class Copying:
             raise
         self._in_kernel = hasattr(os, "copy_file_range")
         self._done = threading.Event()
+        self._refused: OSError | None = None
         self._flusher = threading.Thread(target=self._flush, daemon=True)
 
     def __enter__(self) -> Copying:
@@ -243,6 +244,8 @@ class Copying:
             self._flusher.join()
         os.close(self._source)
         os.close(self._sink)
+        if self._refused is not None:
+            raise self._refused  # a later sync need not hear of it again
 
     def readinto(self, view: memoryview) -> int:
         count = self._copy(len(view))
@@ -268,8 +271,11 @@ class Copying:
 
     def _flush(self) -> None:
         """Writes to the disk while others hash, so that the sync at the end has little left to wait for."""
-        while not self._done.wait(0.1):
-            os.fdatasync(self._sink)
+        try:
+            while not self._done.wait(0.1):
+                os.fdatasync(self._sink)
+        except OSError as error:
+            self._refused = error
 
 
 def digest_stream(source: Source, sink: BinaryIO | None = None, *, size: int = _CHUNK) -> FileDigest:

@@ -25,5 +25,4 @@ __all__ = [
     "sample_rows",
     "seal",
     "to_plain",
-    "tree_sha256",
 ]

@@ -98,7 +98,7 @@ class Postgresql(Database):
             # A connection implies that psycopg is here; without one the error is already in words.
             if not type(error).__module__.startswith("psycopg"):
                 raise
-            raise StoreError(_words(self.shown, error)) from error
+            raise StoreError(_without_password(_words(self.shown, error), self.conninfo)) from error
 
 
 def _words(shown: str, error: Any) -> str:
@@ -113,6 +113,11 @@ def _words(shown: str, error: Any) -> str:
     if state:
         return f"the ledger {shown} refused: {reason}"
     return f"cannot reach the ledger {shown}: {reason}"
+
+
+def _without_password(text: str, conninfo: str) -> str:
+    """libpq repeats, in quotes, a password that it cannot decode."""
+    return text.replace(f'"{urllib.parse.urlsplit(conninfo).password}"', '"***"')
 
 
 def _masked(conninfo: str) -> str:

@@ -79,7 +79,12 @@ def _text(time: datetime.datetime) -> str:
 
 def to_json(value: Any) -> str:
     """One text for one value: sorted keys, no blanks."""
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return storable(json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+
+
+def storable(text: str) -> str:
+    """`text` as a database takes it: what is no Unicode, as in a file's name, is escaped as JSON reads it back."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def whoami() -> str:

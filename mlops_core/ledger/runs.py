@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlops_core.contracts import Run
 from mlops_core.ledger.database import Database
-from mlops_core.ledger.records import RunRow, RunState, now
+from mlops_core.ledger.records import RunRow, RunState, now, storable
 
 
 class Runs:
@@ -42,7 +42,13 @@ class Runs:
 
     def end_run(self, run: Run, state: RunState, error: str = "") -> None:
         with self.db.write() as tx:
-            tx.write("UPDATE mlops_runs SET state = ?, error = ?, ended = ? WHERE id = ?", state, error, now(), run.id)
+            tx.write(
+                "UPDATE mlops_runs SET state = ?, error = ?, ended = ? WHERE id = ?",
+                state,
+                storable(error),
+                now(),
+                run.id,
+            )
 
     def runs(self, name: str, limit: int = 20) -> tuple[RunRow, ...]:
         """The newest runs first. One that says running while its process on this host is gone reads as died."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_core.contracts import Artifact
-from mlops_core.errors import StoreError
+from mlops_core.errors import StoreError, UsageError
 from mlops_core.hashing import FileDigest, digest_stream
 from mlops_core.objects.disk import scratch
 from mlops_core.objects.local import LocalObjects
@@ -27,7 +27,12 @@ def is_local(url: str | Path) -> bool:
 
 def local_path(url: str | Path) -> Path:
     text = str(url)
-    return Path(urllib.parse.unquote(urllib.parse.urlsplit(text).path) if "://" in text else text)
+    if "://" not in text:
+        return Path(text)
+    parts = urllib.parse.urlsplit(text)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise UsageError(f"store.objects: {text!r} names no folder; expected a path or file:///absolute/path")
+    return Path(urllib.parse.unquote(parts.path))
 
 
 class RemoteObjects:
@@ -36,6 +41,8 @@ class RemoteObjects:
 
     def __init__(self, url: str, local: LocalObjects) -> None:
         self.url = url.rstrip("/")
+        password = urllib.parse.urlsplit(self.url).password
+        self.shown = self.url.replace(f":{password}@", ":***@") if password else self.url
         self.local = local
 
     def push(self, artifact: Artifact) -> None:
@@ -77,7 +84,7 @@ class RemoteObjects:
         try:
             fs, _ = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
-            raise StoreError(f"cannot use the object store {self.url}: {error}") from error
+            raise StoreError(f"cannot use the object store {self.shown}: {error}") from error
         return fs
 
     def _path(self, address: str) -> str:
@@ -107,7 +114,7 @@ class RemoteObjects:
         return not local.is_file() or local.stat().st_size == state.get("size")
 
     def _key(self, address: str) -> str:
-        return f"{self.url}/{address}"
+        return f"{self.shown}/{address}"
 
     def _note(self, address: str, digest: FileDigest) -> None:
         state = self._state(address)
@@ -125,7 +132,7 @@ class RemoteObjects:
                 if not self._atomic:
                     self._fs.mv(target, path)
             except FileNotFoundError as error:
-                raise StoreError(f"cannot store {address} in {self.url}: {error}") from error
+                raise StoreError(f"cannot store {address} in {self.shown}: {error}") from error
             except BaseException:
                 with suppress(Exception):
                     self._fs.rm_file(target) if not self._atomic else None
@@ -155,10 +162,10 @@ class RemoteObjects:
                     with to.open("wb") as sink:
                         digest = digest_stream(source, sink)
         except FileNotFoundError as error:
-            raise StoreError(f"object {address} is missing from {self.url}") from error
+            raise StoreError(f"object {address} is missing from {self.shown}") from error
         self._note(address, digest)
         if digest.md5 != address.removesuffix(".dir"):
-            raise StoreError(f"object {address} in {self.url} is altered: its md5 is {digest.md5}")
+            raise StoreError(f"object {address} in {self.shown} is altered: its md5 is {digest.md5}")
         return digest
 
     @contextmanager
@@ -168,7 +175,7 @@ class RemoteObjects:
         except (StoreError, FileNotFoundError):
             raise
         except Exception as error:  # every file system has errors of its own
-            raise StoreError(f"{doing} in {self.url}: {type(error).__name__}: {error}") from error
+            raise StoreError(f"{doing} in {self.shown}: {type(error).__name__}: {error}") from error
 
 
 def _stamp(state: dict[str, Any]) -> str:

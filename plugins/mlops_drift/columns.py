@@ -77,7 +77,6 @@ class Category:
 
     @classmethod
     def learn(cls, series: pl.Series, bins: int) -> Category:
-
         text = _text(series).alias("value").drop_nulls()
         counts = text.value_counts().sort(["count", "value"], descending=[True, False])
         return cls(series.name, tuple(counts["value"].head(bins).to_list()))

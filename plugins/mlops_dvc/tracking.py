@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +40,8 @@ class Dvc:
         """Tracks what the stages that make data sets and bundles left, also where they were skipped."""
         kind = "dataset" if isinstance(record, Dataset) else "bundle" if isinstance(record, Model) else ""
         if kind and run.project:
-            project = Path(run.project)
-            out = project / self.folder / f"{run.name}-{kind}"
+            project = Path(os.path.normpath(run.project))
+            out = Path(os.path.normpath(project / self.folder / f"{run.name}-{kind}"))
             self._track(project, out, record.path, record.artifact)
 
     def _track(self, project: Path, out: Path, source: Path, artifact: Artifact) -> None:
@@ -111,19 +110,22 @@ def _states(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def _lay_out(source: Path, out: Path) -> None:
-    """Copies the folder, then puts the copy in place of what stood there."""
+    """Copies the folder, then puts the copy in place of what stood there. A project has one run at a time, so
+    what a killed one left half done has the same names, and is swept."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    part, old = (out.with_name(f".{out.name}.{end}") for end in ("part", "old"))
     try:
+        _sweep(part, old)
         shutil.copytree(source, part)
         if out.exists():
-            old = part.with_name(f"{part.name}.old")
             out.rename(old)
-            part.rename(out)
-            shutil.rmtree(old)
-        else:
-            part.rename(out)
+        part.rename(out)
     except OSError as error:
         raise StoreError.of(f"cannot write {out}", error) from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        _sweep(part, old)
+
+
+def _sweep(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -175,3 +175,9 @@ def test_sealing_refuses_what_would_not_open(tiny_bundle: Bundles, tmp_path: Pat
     with pytest.raises(BundleError, match="extra is a link; a bundle holds only plain files"):
         sealed()
     assert not (tmp_path / "out").exists()
+
+
+def test_the_room_gives_every_name_it_lists() -> None:
+    import mlops_core.bundle
+
+    assert [n for n in mlops_core.bundle.__all__ if not hasattr(mlops_core.bundle, n)] == []

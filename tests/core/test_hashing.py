@@ -189,3 +189,15 @@ def test_sources_share_one_cache_that_the_environment_names(tmp_path: Path, monk
     assert file_digest(tmp_path / "file") == file_digest(str(tmp_path / "file")) == expected(b"abc")
     assert len(reads) == 1
     assert (tmp_path / "cache" / "digests.db").exists()
+
+
+def test_a_copy_that_the_disk_refuses_meanwhile_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(300 * MIB)
+
+    def full(fd: int) -> None:
+        raise OSError(errno.EDQUOT, "quota")
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    with pytest.raises(OSError, match="quota"):
+        FileDigests().copy(tmp_path / "large", tmp_path / "copy")

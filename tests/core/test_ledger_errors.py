@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from mlops_core.errors import StoreError, UsageError
-from mlops_core.ledger import Ledger
+from mlops_core.ledger import Ledger, Outcome
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -63,7 +63,7 @@ def test_a_read_only_disk_is_told(tmp_path: Path) -> None:
 
 AS_NOBODY = """
 import os, sys
-from mlops_core.ledger import Ledger
+from mlops_core.ledger import Ledger, Outcome
 from mlops_core.errors import StoreError
 ledger = Ledger(sys.argv[1])
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -168,3 +168,20 @@ def test_a_dropped_connection_is_opened_again(postgres_database: str) -> None:
                 )
             use()
         assert ledger.runs("credit")[0].state == "done"
+
+
+@pytest.mark.parametrize("password", ["pa%ss", "pa%25ss%"])
+def test_a_password_that_the_driver_repeats_is_masked(password: str) -> None:
+    with pytest.raises(StoreError) as told:
+        Ledger(f"postgresql://ann:{password}@127.0.0.1:1/team").runs("credit")
+    assert "ss" not in str(told.value).removeprefix("cannot reach the ledger postgresql")
+
+
+def test_names_that_are_no_unicode_are_kept(tmp_path: Path) -> None:
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        run = ledger.begin_run("credit")
+        ledger.put_outcome(run, Outcome(stage="data", key="k", parts={"gr\udcf6sse.csv": "a"}, record={}))
+        ledger.end_run(run, "failed", "gr\udcf6sse.csv is empty")
+        found = ledger.outcome("credit", "data", "k")
+        assert found is not None and found.parts == {"gr\udcf6sse.csv": "a"}
+        assert ledger.runs("credit")[0].error == r"gr\udcf6sse.csv is empty"

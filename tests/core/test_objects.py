@@ -21,9 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops_core.contracts import Artifact
-from mlops_core.errors import StoreError
+from mlops_core.errors import StoreError, UsageError
 from mlops_core.hashing import FileDigests
 from mlops_core.objects import Objects, tree_digest
+from mlops_core.objects.local import LocalObjects
+from mlops_core.objects.remote import RemoteObjects
 from mlops_core.objects.tree import listing, parse_listing
 
 BIG = os.urandom(3 << 20)
@@ -443,3 +445,18 @@ def test_an_unusable_remote_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot use the object store gopher9://x/y"):
         Objects("gopher9://x/y", FileDigests(tmp_path / "cache")).put(tmp_path / "file")
+
+
+def test_a_password_in_the_url_is_neither_told_nor_kept(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("hi")
+    with pytest.raises(StoreError, match=r"in ftp://ann:\*\*\*@127.0.0.1:1/x: ") as told:
+        Objects("ftp://ann:s3cr@t@127.0.0.1:1/x", FileDigests(tmp_path / "cache")).put(tmp_path / "f")
+    assert "cr@t" not in str(told.value)
+    store = RemoteObjects("memory://ann:s3cret@host/x", LocalObjects(tmp_path / "local", FileDigests()))
+    assert "s3cret" not in store._key("abc")
+
+
+@pytest.mark.parametrize("url", ["file://objects", "local://a/b", "file://"])
+def test_a_file_url_without_an_absolute_path_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"store.objects: '.*' names no folder; expected a path or file:///"):
+        Objects(url, FileDigests(tmp_path / "cache"))

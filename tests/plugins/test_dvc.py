@@ -415,3 +415,25 @@ def test_the_source_keeps_the_promises_of_a_data_source(tracked: Path, tmp_path:
 
 def test_the_observer_keeps_the_promises_of_an_observer(tmp_path: Path) -> None:
     check_observer(Dvc(), tmp_path)
+
+
+def test_a_folder_that_leads_out_of_the_project_is_refused(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    with pytest.raises(StoreError, match="is not inside the project"):
+        project.finish(Dvc(folder=Path("../out")), project.dataset(train=b"a"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_copy_is_swept_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(tmp_path / "project")
+    record = project.dataset(train=b"a")
+    out = project.root / "artifacts" / "credit-dataset"
+    for step in ("copytree", "rmtree"):  # killed within the copy, and before the old one is gone
+        pid = os.fork()
+        if not pid:
+            monkeypatch.setattr(mlops_dvc.tracking.shutil, step, lambda *a, **k: os._exit(9))
+            mlops_dvc.tracking._lay_out(record.path, out)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        mlops_dvc.tracking._lay_out(record.path, out)
+        assert [p.name for p in out.parent.iterdir()] == ["credit-dataset"]
