@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
+import orjson
+
 from mlops_core.contracts import Columns
-from mlops_core.serving import protocol_v2
+from mlops_core.serving import protocol_grpc, protocol_v2
 from mlops_core.serving.models import Loaded
-from mlops_core.serving.requests import checked_id
+from mlops_core.serving.requests import checked_id, parse
 from mlops_core.serving.rows import Batch
 
 
 class Form(Protocol):
+    def parse(self, data: bytes) -> Any:
+        """The request. Raises Refused where it is none."""
+        ...
+
     def read(self, model: Loaded, request: Any, limit: int) -> Batch:
         """The request's rows. Raises Refused."""
         ...
@@ -20,33 +27,70 @@ class Form(Protocol):
         """The id that the request's body gives it, or ''."""
         ...
 
-    def write(self, name: str, model: Loaded, id: str, answer: Columns, request: Any) -> dict[str, Any]: ...
+    def write(self, name: str, model: Loaded, id: str, answer: Columns, request: Any) -> bytes:
+        """The answer's body."""
+        ...
 
 
 class Plain:
+    """`{"rows": [...]}`, `{"columns": {...}}` or one row."""
+
+    def parse(self, data: bytes) -> Any:
+        return parse(data)
+
     def read(self, model: Loaded, request: Any, limit: int) -> Batch:
         return model.reader.body(request, limit)
 
     def id(self, request: Any) -> str:
         return ""
 
-    def write(self, name: str, model: Loaded, id: str, answer: Columns, request: Any) -> dict[str, Any]:
-        return {"id": id, "version": model.version, "predictions": model.plain(answer)}
+    def write(self, name: str, model: Loaded, id: str, answer: Columns, request: Any) -> bytes:
+        return orjson.dumps({"id": id, "version": model.version, "predictions": model.plain(answer)})
 
 
 class Tensors:
+    """The protocol over REST, in JSON. Its answer is framed where the caller wants tensors raw."""
+
+    def parse(self, data: bytes) -> Any:
+        return parse(data)
+
     def read(self, model: Loaded, request: Any, limit: int) -> Batch:
         batch = protocol_v2.read(model.reader, request, limit)
-        protocol_v2.wanted(model, request)
+        protocol_v2.wanted(model, protocol_v2.names(request))
         return batch
 
     def id(self, request: Any) -> str:
         given = request.get("id")
         return "" if given is None or given == "" else checked_id(given)
 
-    def write(self, name: str, model: Loaded, id: str, answer: Columns, request: Any) -> dict[str, Any]:
-        found = protocol_v2.outputs(model, answer, request)
-        return {"model_name": name, "model_version": str(model.version), "id": id, "outputs": found}
+    def write(self, name: str, model: Loaded, id: str, answer: Columns, request: Any) -> bytes:
+        head = {"model_name": name, "model_version": str(model.version), "id": id}
+        return protocol_v2.write(head, model, answer, request)
 
 
-PLAIN, TENSORS = Plain(), Tensors()
+class Binary(Tensors):
+    """The same with raw tensors behind the JSON, framed."""
+
+    def parse(self, data: bytes) -> Any:
+        return protocol_v2.parse_framed(data)
+
+
+class Messages:
+    """The protocol over gRPC: a ModelInferRequest and its answer."""
+
+    def parse(self, data: bytes) -> Any:
+        return protocol_grpc.parse(data)
+
+    def read(self, model: Loaded, request: Any, limit: int) -> Batch:
+        batch = protocol_grpc.read(model.reader, request, limit)
+        protocol_v2.wanted(model, [o.name for o in request.outputs])
+        return batch
+
+    def id(self, request: Any) -> str:
+        return checked_id(request.id) if request.id else ""
+
+    def write(self, name: str, model: Loaded, id: str, answer: Columns, request: Any) -> bytes:
+        return protocol_grpc.write(name, model, id, answer, request)
+
+
+FORMS: Mapping[str, Form] = {"plain": Plain(), "tensors": Tensors(), "binary": Binary(), "messages": Messages()}

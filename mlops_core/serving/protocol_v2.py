@@ -1,74 +1,149 @@
-"""The Open Inference Protocol v2 (REST, JSON tensors): one tensor per column, shape [n], [n, 1] or [n, *cell]."""
+"""The Open Inference Protocol v2 over REST: one tensor per column, shape [n], [n, 1] or [n, *cell].
+
+Tensors are JSON, or raw bytes behind the JSON (the extension binary_tensor_data): then the body begins with
+MARK and the JSON's length, however it came, so that it passes through other processes as one piece.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from struct import Struct
 from typing import Any
 
 import numpy as np
+import orjson
 
 from mlops_core.contracts import Column, Columns
-from mlops_core.serving.models import Loaded
-from mlops_core.serving.problems import Refused
-from mlops_core.serving.rows import Batch, Reader, kind_of
+from mlops_core.serving import tensors
+from mlops_core.serving.cells import Wrong, kind_of
+from mlops_core.serving.models import Known, Loaded
+from mlops_core.serving.problems import Fault, Refused
+from mlops_core.serving.requests import parse
+from mlops_core.serving.rows import Batch, Reader
+from mlops_core.serving.tensors import datatype as datatype
 
-WHOLE = ("INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
-REAL = ("FP64", "FP32", "FP16")
-DATATYPES = ("BOOL", "BYTES", *REAL, *WHOLE)
+MARK = b"\0"  # no JSON begins with it
+HEAD = Struct("<cI")
+EXTENSIONS = ("binary_tensor_data",)
+
+
+def framed(json: bytes | int, rest: bytes) -> bytes:
+    """JSON and the raw tensors behind it in one piece; or, where the JSON is in `rest`, only its length."""
+    size, head = (json, b"") if isinstance(json, int) else (len(json), json)
+    return HEAD.pack(MARK, size) + head + rest
+
+
+def unframed(body: bytes) -> tuple[int, bytes]:
+    """The length of the JSON that the second one begins with."""
+    return HEAD.unpack_from(body)[1], body[HEAD.size :]
+
+
+def parse_framed(body: bytes) -> Any:
+    """The request, the bytes of each raw tensor as its `data`. Raises Refused."""
+    size, content = unframed(body)
+    if size > len(content):
+        raise Refused(400, f"the body has {len(content)} bytes, its inference-header-content-length is {size}")
+    request, rest, at = parse(content[:size]), content[size:], 0
+    inputs = request.get("inputs") if isinstance(request, dict) else None
+    for tensor in inputs if isinstance(inputs, list) else ():
+        length = _parameter(tensor, "binary_data_size")
+        if length is None:
+            continue
+        if type(length) is not int or not 0 <= length <= len(rest) - at:
+            left = f"{len(rest) - at} bytes are left in the body"
+            raise Refused.unfit([(None, str(tensor.get("name")), f"binary_data_size is {str(length)[:40]}, {left}")])
+        if "data" in tensor:
+            raise Refused.unfit([(None, str(tensor.get("name")), "has data beside binary_data_size; send one of them")])
+        tensor["data"], at = rest[at : at + length], at + length
+    if at != len(rest):
+        raise Refused(422, f"{len(rest) - at} bytes of the body belong to no tensor")
+    return request
 
 
 def read(reader: Reader, body: Any, limit: int) -> Batch:
     """The tensors of an inference request as columns. Raises Refused, naming the tensor."""
     if not isinstance(body, dict) or not isinstance(body.get("inputs"), list):
         raise Refused(422, 'the body has no list "inputs" of tensors')
-    columns: dict[str, list[Any]] = {}
-    faults: list[tuple[int | None, str, str]] = []
-    known = {c.name: c for c in reader.signature.inputs}
+    given: list[tuple[str, Callable[[Column], Any]]] = []
     for i, tensor in enumerate(body["inputs"]):
         name = tensor.get("name") if isinstance(tensor, dict) else None
-        if not isinstance(tensor, dict) or not isinstance(name, str):
-            faults.append((None, "", f"inputs[{i}] is no tensor: expected name, shape, datatype and data"))
-        elif name in columns:
+        if not isinstance(name, str):
+            raise Refused(422, f"inputs[{i}] is no tensor: expected name, shape, datatype and data")
+        given.append((name, partial(_values, tensor, limit)))
+    return gathered(reader, given, limit)
+
+
+def gathered(reader: Reader, given: Iterable[tuple[str, Callable[[Column], Any]]], limit: int) -> Batch:
+    """Named tensors as columns; each gives its values for its column, or raises Wrong. Raises Refused with every
+    fault, each naming its tensor."""
+    columns: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for name, values in given:
+        column = reader.inputs.get(name)
+        if name in columns:
             faults.append((None, name, "is given twice"))
-        elif name not in known:
+        elif column is None:
             faults.append((None, name, reader.unknown(name)))
         else:
-            wrong, values = _values(tensor, known[name], limit)
-            columns[name] = values
-            faults += [(None, name, wrong)] * bool(wrong)
+            columns[name] = []
+            try:
+                columns[name] = values(column)
+            except Wrong as wrong:
+                faults.append((None, name, str(wrong)))
     if faults:
         raise Refused.unfit(faults)
     return reader.columns(columns, limit)
 
 
-def outputs(loaded: Loaded, answer: Columns, body: Any) -> list[dict[str, Any]]:
-    """The answer as tensors: all, or those named in the request's `outputs`."""
-    found = []
-    for described in wanted(loaded, body):
+def outputs(loaded: Loaded, answer: Columns, request: Any) -> tuple[list[dict[str, Any]], bytes]:
+    """The answer as tensors, all or those that the request names, and the bytes of those that it wants raw."""
+    asked = request.get("outputs") or []
+    everything = _parameter(request, "binary_data_output") is True
+    raw = {o["name"] for o in asked if _parameter(o, "binary_data", everything) is True}
+    found, chunks = [], []
+    for described in wanted(loaded, names(request)):
         array = np.asarray(answer[described["name"]])
-        found.append(described | {"shape": list(array.shape), "data": array.reshape(-1).tolist()})
-    return found
+        tensor = described | {"shape": list(array.shape)}
+        if described["name"] in raw or (everything and not asked):
+            chunks.append(tensors.packed(described["datatype"], array))
+            tensor["parameters"] = {"binary_data_size": len(chunks[-1])}
+        else:
+            tensor["data"] = array.reshape(-1).tolist()
+        found.append(tensor)
+    return found, b"".join(chunks)
 
 
-def wanted(loaded: Loaded, body: Any) -> list[dict[str, Any]]:
-    """The outputs that a request asks for. Raises Refused for one that there is not."""
-    there = {o["name"]: o for o in _outputs(loaded)}
-    asked = body.get("outputs")
-    if asked is None or asked == []:
-        return list(there.values())
-    if not isinstance(asked, list):
+def write(head: dict[str, Any], loaded: Loaded, answer: Columns, request: Any) -> bytes:
+    """The answer's body, framed where a tensor is raw."""
+    found, raw = outputs(loaded, answer, request)
+    json = orjson.dumps(head | {"outputs": found})
+    return framed(json, raw) if any("parameters" in tensor for tensor in found) else json
+
+
+def names(request: dict[str, Any]) -> list[Any]:
+    """The names of the outputs that a request asks for."""
+    asked = request.get("outputs")
+    if asked is not None and not isinstance(asked, list):
         raise Refused(422, f"outputs is {kind_of(asked)}, expected a list")
-    names = [o.get("name") if isinstance(o, dict) else None for o in asked]
-    for name in names:
+    return [o.get("name") if isinstance(o, dict) else None for o in asked or ()]
+
+
+def wanted(loaded: Known, asked: Sequence[Any]) -> list[dict[str, Any]]:
+    """The outputs of these names, all where there is none. Raises Refused for one that there is not."""
+    there = {o["name"]: o for o in _outputs(loaded)}
+    for name in asked:
         if not isinstance(name, str) or name not in there:
             raise Refused(422, f"there is no output {str(name)[:80]!r}; there is {', '.join(there)}")
-    return [there[str(n)] for n in names]
+    return [there[str(n)] for n in asked] or list(there.values())
 
 
-def metadata(name: str, versions: list[int], loaded: Loaded) -> dict[str, Any]:
+def metadata(name: str, versions: list[int], loaded: Known) -> dict[str, Any]:
     """The model's description: `versions`, inputs and outputs with datatype and shape (-1: any number of rows)."""
     inputs = [
-        {"name": c.name, "datatype": datatype(c), "shape": [-1, *c.shape]} for c in loaded.bundle.signature.inputs
+        {"name": c.name, "datatype": tensors.datatype(c), "shape": [-1, *c.shape]}
+        for c in loaded.bundle.signature.inputs
     ]
     return {
         "name": name,
@@ -79,14 +154,7 @@ def metadata(name: str, versions: list[int], loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def datatype(column: Column) -> str:
-    """The datatype in which a column is best sent."""
-    if column.kind == "number":
-        return "INT64" if column.dtype.startswith(("int", "uint")) else "FP64"
-    return {"boolean": "BOOL", "array": "FP32"}.get(column.kind, "BYTES")
-
-
-def _outputs(loaded: Loaded) -> list[dict[str, Any]]:
+def _outputs(loaded: Known) -> list[dict[str, Any]]:
     model = loaded.bundle.model
     if model.task == "regression":
         return [{"name": "prediction", "datatype": "FP64", "shape": [-1]}]
@@ -98,38 +166,22 @@ def _outputs(loaded: Loaded) -> list[dict[str, Any]]:
     ]
 
 
-def _values(tensor: dict[str, Any], column: Column, limit: int) -> tuple[str, list[Any]]:
-    """What is wrong with a tensor, and its rows as JSON values."""
+def _values(tensor: dict[str, Any], limit: int, column: Column) -> Any:
+    """The rows of one tensor. Raises Wrong."""
     kind, shape, data = tensor.get("datatype"), tensor.get("shape"), tensor.get("data")
-    if kind not in DATATYPES:
-        return f"unknown datatype {kind!r}" if isinstance(kind, str) else "has no datatype", []
-    if kind not in _accepted(column):
-        return f"datatype {kind} does not fit, expected {datatype(column)}", []
-    if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 2**40 for n in shape) or not shape:
-        return "has no shape of whole numbers", []
-    if shape[0] > limit:
-        raise Refused(
-            413, f"{shape[0]} rows are more than the {limit} that one request may hold; send several requests"
-        )
-    cell = list(column.shape)
-    if shape[1:] != cell and not (column.kind != "array" and shape[1:] == [1]):
-        return f"has shape {shape}, expected {['n', *cell]}".replace("'", ""), []
+    wrong = tensors.misfit(kind, shape, column, limit)
+    if wrong:
+        raise Wrong(wrong)
+    assert isinstance(kind, str) and isinstance(shape, list)
+    if isinstance(data, bytes):
+        return tensors.values(tensors.unpacked(kind, data, math.prod(shape)), shape, column)
     if not isinstance(data, list):
-        return f"data is {kind_of(data)}, expected a list (binary data is not supported)", []
+        header = "; binary data needs the header inference-header-content-length"
+        raise Wrong(f"data is {kind_of(data)}, expected a list" + header * (data is None))
     flat = _flat(data, len(shape))
     if len(flat) != math.prod(shape):
-        return f"has {len(flat)} values, its shape {shape} says {math.prod(shape)}", []
-    return "", _rows(flat, cell)
-
-
-def _accepted(column: Column) -> tuple[str, ...]:
-    if column.kind == "number" or column.kind == "array":
-        return REAL + WHOLE
-    if column.kind == "boolean" or column.dtype == "boolean":
-        return ("BOOL",)
-    if column.dtype.startswith(("int", "uint")):
-        return ("BYTES", *WHOLE)
-    return ("BYTES", *REAL, *WHOLE) if column.dtype.startswith("float") else ("BYTES",)
+        raise Wrong(f"has {len(flat)} values, its shape {shape} says {math.prod(shape)}")
+    return tensors.gaps(flat, column) if kind == "BYTES" else _rows(flat, list(column.shape))
 
 
 def _flat(data: list[Any], depth: int) -> list[Any]:
@@ -143,3 +195,8 @@ def _rows(flat: list[Any], cell: list[int]) -> list[Any]:
     for size in reversed(cell):
         flat = [flat[i : i + size] for i in range(0, len(flat), size)]
     return flat
+
+
+def _parameter(of: Any, name: str, default: Any = None) -> Any:
+    found = of.get("parameters") if isinstance(of, dict) else None
+    return found.get(name, default) if isinstance(found, dict) else default

@@ -16,8 +16,6 @@ from mlops_core.contracts import Columns, Signature, record
 from mlops_core.errors import did_you_mean
 from mlops_core.serving.blocks import blocks
 from mlops_core.serving.cells import ABSENT, CELLS, kind_of
-from mlops_core.serving.cells import LARGEST as LARGEST
-from mlops_core.serving.cells import LARGEST_WHOLE as LARGEST_WHOLE
 from mlops_core.serving.problems import Fault, Refused
 
 FORMS = 'send {"rows": [{...}]}, {"columns": {...}} or one row as an object'
@@ -39,7 +37,8 @@ class Reader:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.cells = tuple(CELLS[c.kind](c) for c in signature.inputs)
-        self.names = frozenset(c.name for c in signature.inputs)
+        self.inputs = {c.name: c for c in signature.inputs}
+        self.names = frozenset(self.inputs)
         self._blocks = blocks(self.cells)
         self._pick = _picker([c.name for c in signature.inputs])
 
