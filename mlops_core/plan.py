@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from mlops_core.contracts import record
-from mlops_core.flow import STAGES, Context, deploying
+from mlops_core.flow import STAGES, Context, deploying, rolling
 from mlops_core.flow.context import Pending, Stage, key_of
 from mlops_core.flow.failing import told
-from mlops_core.flow.proving import refusal
+from mlops_core.flow.proving import gradual, refusal
 from mlops_core.ledger import Outcome
+from mlops_core.rollout.plan import planned
+from mlops_core.rollout.plan import told as told_plan
 
 UNKNOWN = "source"  # stands for a source that only reading can tell; what it said before tells nothing
 INPUTS = ("input.", "tuned.")
@@ -50,13 +52,15 @@ class Plan:
     """Every step in order. `due` where a run would change something.
 
     `rejected` says why the declared model is not served: it did not pass its gate, and `run` says so again.
-    `chosen` says that another accepted version was made champion by hand, which `run` respects.
+    `chosen` says that another accepted version was made champion by hand, which `run` respects. `rollout` says how
+    a new version gets its traffic, or which rollout is under way.
     """
 
     name: str
     steps: tuple[Step, ...]
     rejected: str = ""
     chosen: str = ""
+    rollout: str = ""
 
     @property
     def due(self) -> bool:
@@ -83,17 +87,36 @@ def plan(context: Context, places: Callable[[str], str] = lambda key: "") -> Pla
         steps=tuple(steps),
         rejected=rejected,
         chosen="" if rejected else _chosen(context),
+        rollout=_rollout(context, steps),
     )
 
 
 def _chosen(context: Context) -> str:
     gate, d = context.results.get("gate"), context.declaration
-    champion = context.workspace.ledger.aliases(d.name).get("champion")
-    if not gate or champion in (None, gate["number"]):
+    aliases, last = context.workspace.ledger.aliases(d.name), context.workspace.ledger.rollout(d.name)
+    champion = aliases.get("champion")
+    if not gate or champion in (None, gate["number"]) or aliases.get("challenger") == gate["number"]:
         return ""
     number = gate["number"]
     undo = f"'mlops versions promote {number}' ends that"
+    if last and last.candidate == number and last.state in ("rolled_back", "aborted"):
+        ended = f"its rollout was {last.state.replace('_', ' ')} ({last.reason})"
+        return f"version {number} is declared, version {champion} goes on as champion: {ended}; {undo}"
     return f"version {number} is declared, version {champion} is champion by choice; {undo}"
+
+
+def _rollout(context: Context, steps: list[Step]) -> str:
+    """What comes of a new version, or the rollout under way, in words."""
+    running = rolling.active(context)
+    if running:
+        at = f", step {running.step + 1}" if running.strategy == "canary" else ""
+        words = told_plan(planned(running.plan))
+        return f"version {running.stable} -> {running.candidate}: {words} ({running.state}{at}); see 'mlops rollout'"
+    if not gradual(context) or not any(s.state == "due" for s in steps):
+        return ""
+    candidate, champion = rolling.pending(context), context.workspace.ledger.aliases(context.declaration.name)
+    after = f"version {candidate}" if candidate else "the next version"
+    return f"version {champion['champion']} -> {after}: {told_plan(planned(context.declaration.rollout))}"
 
 
 def _step(context: Context, stage: Stage, places: Callable[[str], str]) -> Step:
@@ -199,6 +222,8 @@ def _deploy(context: Context, before: list[Step]) -> list[Step]:
     wanted = deploying.desired(context, restore=False)
     causes = _lost(context)
     causes += [Cause(key=k, old=a, new=b) for k, (a, b) in deploying.causes(context, wanted).items()]
+    if not due and (candidate := rolling.pending(context)):
+        causes.append(Cause(key="version", old=_serving(wanted), new=candidate))
     if due:
         causes.append(Cause(key="version", old=_serving(wanted), new="the next one, when it passes its gate"))
     return [Step(stage=deploying.NAME, state="due" if causes else "unchanged", causes=tuple(causes))]

@@ -31,9 +31,8 @@ def run(args: argparse.Namespace) -> int:
 
     plan = api.plan(args.project, args.overrides)
     if args.json:
-        print_json(
-            {"name": plan.name, "due": plan.due, "rejected": plan.rejected, "chosen": plan.chosen, "steps": plan.steps}
-        )
+        words = {"rejected": plan.rejected, "chosen": plan.chosen, "rollout": plan.rollout}
+        print_json({"name": plan.name, "due": plan.due, **words, "steps": plan.steps})
         return _code(plan)
     out = console()
     for step in plan.steps:
@@ -48,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     due = [s.stage for s in plan.steps if s.state != "unchanged"]
     if plan.rejected or plan.chosen:
         out.print(f"{plan.name}: {plan.rejected or plan.chosen}", markup=False)
+    if plan.rollout:
+        out.print(f"rollout: {plan.rollout}", markup=False)
     if due:
         out.print(f"{plan.name}: {', '.join(due)} due; 'mlops run' does it")
     elif not plan.rejected:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from mlops_core.cli.arguments import add_project
+from mlops_core.cli.rollout import begun, follow
 from mlops_core.errors import MlopsError
 
 SUMMARY = "make reality equal to the declaration; skips what is unchanged"
@@ -21,6 +22,7 @@ SUMMARY = "make reality equal to the declaration; skips what is unchanged"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_project(parser)
     parser.add_argument("--until", default="", metavar="STAGE", help="stop after this stage")
+    parser.add_argument("--wait", action="store_true", help="wait for the end of the rollout that is under way then")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,11 +38,15 @@ def run(args: argparse.Namespace) -> int:
             if args.json:
                 view.event("ended", error=str(error), exit_code=error.exit_code)
             raise
+        rolling = api.rollout(args.project, args.overrides)
+        under_way = rolling is not None and rolling.rollout.active
         if args.json:
-            view.event("done", run=finished)
-            return 0
-    print(summary(finished, args.project))
-    return 0
+            view.event("done", run=finished, rollout=rolling.rollout if rolling and under_way else None)
+        else:
+            view.line(summary(finished, args.project))
+            if rolling and under_way:
+                view.line(f"  rollout   {begun(rolling)}; follow it with 'mlops rollout'")
+        return follow(args.project, args.overrides, view) if args.wait and under_way else 0
 
 
 @contextlib.contextmanager

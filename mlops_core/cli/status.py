@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from mlops_core.cli.arguments import add_project, console, print_json
+from mlops_core.cli.rollout import told
 
-SUMMARY = "versions, endpoint, health, drift, last runs"
+SUMMARY = "versions, endpoint, rollout, health, drift, last runs"
 COLOURS = {"healthy": "green", "alarm": "red", "unknown": "yellow"}
 
 
@@ -36,6 +37,9 @@ def run(args: argparse.Namespace) -> int:
         out.print(f"endpoint: {found.endpoint.url} serves version {numbers}")
     else:
         out.print("endpoint: none is running")
+    if found.rollout and found.rollout.rollout.active:
+        for line in told(found.rollout):
+            out.print(line, markup=False)
     if found.verdict is None:
         out.print("drift: not judged yet" + (" (no predictions logged)" if found.endpoint else ""))
     else:

@@ -2,8 +2,8 @@
 
 mlops versions                             a table of all
 mlops versions show N                      the card: data, code, config, scores, slices, time
-mlops versions promote N --reason "..."    make it champion, and serve it
-mlops versions rollback --reason "..."     make the previous champion champion again, and serve it
+mlops versions promote N --reason "..."    make it champion, by the declared rollout; --now: at once
+mlops versions rollback --reason "..."     make the previous champion champion again, or abort a rollout
 mlops versions audit                       who did what, when and why; verifies the chain
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_core.cli.arguments import add_json, console, print_json
+from mlops_core.cli.rollout import begun
 from mlops_core.errors import UsageError, did_you_mean
 
 SUMMARY = "list versions; show, promote or roll back one; audit"
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("verb", nargs="?", default="list", help=", ".join(VERBS))
     parser.add_argument("number", nargs="?", help="the version's number")
     parser.add_argument("--reason", default="", help="why; kept in the audit (promote, rollback)")
+    parser.add_argument("--now", action="store_true", help="all traffic at once, whatever is declared (promote)")
     parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")
     add_json(parser)
 
@@ -78,7 +80,12 @@ def _show(args: argparse.Namespace) -> int:
 def _promote(args: argparse.Namespace) -> int:
     from mlops_core import api
 
-    endpoint = api.promote(args.project, _number(args), reason=_reason(args), waiting=_waiting)
+    number = _number(args)
+    endpoint = api.promote(args.project, number, reason=_reason(args), now=args.now, waiting=_waiting)
+    rolling = api.rollout(args.project)
+    if rolling and rolling.rollout.active and rolling.rollout.candidate == number:
+        print(f"{begun(rolling)}; follow it with 'mlops rollout'")
+        return 0
     print(
         f"version {args.number} is champion"
         + (f"; {endpoint.url} serves it" if endpoint else "; no endpoint is running")

@@ -52,6 +52,7 @@ class Context:
     run: Run | None = None
     results: Results = field(default_factory=Results)
     complaints: list[str] = field(default_factory=list)
+    overrides: tuple[str, ...] = ()
 
     def tell(self, hook: str, **facts: Any) -> None:
         """Tells every observer, in the name of this run."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from mlops_core.contracts import Artifact, Endpoint, Evaluation, Run, plain, record
 from mlops_core.errors import MlopsError, Rejected, UsageError, did_you_mean
-from mlops_core.flow import deploying
+from mlops_core.flow import deploying, rolling
 from mlops_core.flow.context import Context, Stage, key_of
 from mlops_core.flow.failing import told
 from mlops_core.flow.learning import Data, Train, Tune
@@ -200,6 +200,19 @@ def _recover(context: Context, stage: Stage, outcome: Outcome) -> tuple[Any, str
 
 
 def _deploy(context: Context, tally: Tally) -> Endpoint | None:
+    with rolling.traffic(context):
+        return _deployed(context, tally)
+
+
+def _deployed(context: Context, tally: Tally) -> Endpoint | None:
+    candidate = rolling.pending(context)
+    if candidate is not None:
+        context.tell("mlops_started", stage=deploying.NAME, cause=f"version {candidate} is next", steps=0)
+        begun = rolling.deploy(context)
+        if begun is not None:
+            tally.performed.append(deploying.NAME)
+            context.tell("mlops_finished", stage=deploying.NAME, record=begun, skipped=False)
+            return begun
     wanted = deploying.desired(context)
     if wanted is None:
         return None

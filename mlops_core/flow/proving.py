@@ -12,6 +12,7 @@ from typing import Any
 
 from mlops_core.contracts import (
     Check,
+    Column,
     Dataset,
     Evaluation,
     Model,
@@ -99,10 +100,14 @@ class Seal:
         if monitor is None:
             return None
         inputs = dataset.having("feature")
-        names = tuple(c.name for c in inputs)
+        # Quantiles and levels are values: what must not be logged is not watched either.
+        names = tuple(c.name for c in inputs if "pii" not in c.roles)
         # Rows that the model did not train on: a profile of training rows flatters the model.
-        frame = pl.concat([pl.read_parquet(dataset.split(s), columns=list(names)) for s in ("validation", "test")])
-        reference = answered(frame, predict(to_columns(frame, inputs)), dataset.classes)
+        every = [c.name for c in inputs]
+        frame = pl.concat([pl.read_parquet(dataset.split(s), columns=every) for s in ("validation", "test")])
+        reference = answered(frame, predict(to_columns(frame, inputs)), dataset.classes).select(
+            *names, pl.col("^(prediction|probability)$")
+        )
         profile: Profile = context.build("monitor", monitor).profile(reference, names)
         return profile
 
@@ -141,7 +146,8 @@ class Evaluate:
 
 
 class Gate:
-    """Registers the model as a version with its lineage, and makes it champion where every rule is met."""
+    """Registers the model as a version with its lineage, and makes it champion where every rule is met; or
+    challenger, where a rollout is to find out."""
 
     name, home = "gate", ""
 
@@ -190,12 +196,21 @@ class Gate:
             reason = "; ".join(c.reason for c in checks) or "no gate is declared"
             moves = {CHAMPION: version.number}
             if champion is not None and ledger.version(d.name, champion).model.digest != version.model.digest:
-                moves[PREVIOUS] = champion  # a rollback must lead to another model
+                # A rollback must lead to another model, and so must a rollout.
+                moves = {CHALLENGER: version.number} if gradual(context) else {**moves, PREVIOUS: champion}
             ledger.set_aliases(d.name, moves, actor=whoami(), reason=f"passed its gate: {reason}")
         return {"number": version.number, "passed": passed, "checks": plain(checks)}, None
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> Mapping[str, Any]:
         return outcome.record
+
+
+def gradual(context: Context) -> bool:
+    """Whether a new version gets its traffic by a rollout: one is declared, and an endpoint serves a champion."""
+    d, ledger = context.declaration, context.workspace.ledger
+    if d.deployer is None or d.rollout.get("strategy", "all_at_once") == "all_at_once":
+        return False
+    return CHAMPION in ledger.aliases(d.name) and ledger.desired(d.name) is not None
 
 
 def refusal(gate: Mapping[str, Any]) -> str:
@@ -257,8 +272,21 @@ def _samples(dataset: Dataset, predict: Any) -> Any:
     from mlops_core.features import to_columns
 
     frame = pl.scan_parquet(dataset.split("validation")).head(SAMPLES).collect()
-    columns = to_columns(frame, dataset.having("feature"))
+    inputs = dataset.having("feature")
+    columns = dict(to_columns(frame, inputs))
+    columns |= {c.name: _blank(c, columns[c.name]) for c in inputs if "pii" in c.roles}
     return {**columns, **predict(columns)}
+
+
+def _blank(column: Column, values: Any) -> Any:
+    """Nobody's values, in place of somebody's: missing ones where the column may have them."""
+    import numpy as np
+
+    if values.dtype.kind == "M":
+        return np.full_like(values, "NaT" if column.nullable else "1970-01-01")
+    if values.dtype.kind == "O":
+        return np.full_like(values, None if column.nullable else "")
+    return np.full_like(values, np.nan if column.nullable and values.ndim == 1 else 0.0)
 
 
 def _revision(root: Path) -> dict[str, Any]:

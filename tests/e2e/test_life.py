@@ -25,6 +25,7 @@ CALLS = {
     "plan": ("plan",),
     "run": ("run",),
     "status": ("status",),
+    "rollout": ("rollout", "steer"),
     "predict": ("predict",),
     "versions": ("versions", "version", "promote", "rollback", "audit"),
     "stop": ("stop",),
