@@ -45,7 +45,10 @@ class Objects:
         return artifact
 
     def has(self, artifact: Artifact) -> bool:
-        """Whether every byte is there and unaltered, as far as stat can tell; cheap."""
+        """Whether every byte is there and unaltered, as far as stat can tell; cheap.
+
+        Raises StoreError where the store cannot be reached, so that nothing is taken for lost.
+        """
         return self._remote.has(artifact) if self._remote is not None else self.local.has(artifact)
 
     def verify(self, artifact: Artifact) -> None:

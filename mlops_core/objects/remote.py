@@ -35,6 +35,10 @@ def local_path(url: str | Path) -> Path:
     return Path(urllib.parse.unquote(parts.path))
 
 
+class Unreachable(StoreError):
+    """The store itself did not answer, or refused: nothing is known of what it holds."""
+
+
 class RemoteObjects:
     """The far side of a store. A remote object whose bytes were found wrong is known by its state (ETag,
     time, size), so that `has` sees it and `push` replaces it."""
@@ -65,6 +69,8 @@ class RemoteObjects:
                 self._download(artifact.address)
             files = self.local.objects(artifact)
             states = {address: self._state(address) for address in set(files.values())}
+        except Unreachable:  # not to be known is not to be gone: whoever asks would do the work again
+            raise
         except StoreError:
             return False
         whole = all(self._good(a, s) for a, s in states.items())
@@ -175,7 +181,7 @@ class RemoteObjects:
         except (StoreError, FileNotFoundError):
             raise
         except Exception as error:  # every file system has errors of its own
-            raise StoreError(f"{doing} in {self.shown}: {type(error).__name__}: {error}") from error
+            raise Unreachable(f"{doing} in {self.shown}: {type(error).__name__}: {error}") from error
 
 
 def _stamp(state: dict[str, Any]) -> str:

@@ -460,3 +460,11 @@ def test_a_password_in_the_url_is_neither_told_nor_kept(tmp_path: Path) -> None:
 def test_a_file_url_without_an_absolute_path_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"store.objects: '.*' names no folder; expected a path or file:///"):
         Objects(url, FileDigests(tmp_path / "cache"))
+
+
+def test_a_store_that_cannot_be_reached_is_not_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    kept = Objects(tmp_path / "local", FileDigests(tmp_path / "cache")).put(tmp_path / "f")
+    gone = Objects("ftp://127.0.0.1:1/x", FileDigests(tmp_path / "cache"))
+    with pytest.raises(StoreError, match=r"cannot .* in ftp://127\.0\.0\.1:1/x: ConnectionRefusedError"):
+        gone.has(kept)
