@@ -42,6 +42,7 @@ class Host:
         self.generation = desired["generation"]
         self.serving = desired["serving"]
         self.app: App = create_app(wanted(desired))
+        self.process = desired["process"]
         self.server: Any = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._switching = asyncio.Lock()
@@ -60,6 +61,8 @@ class Host:
         config = uvicorn.Config(
             self,
             http=WholeAnswers,
+            ssl_certfile=self.process.get("tls_cert"),
+            ssl_keyfile=self.process.get("tls_key"),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -88,13 +91,20 @@ class Host:
                 self.tell({"generation": generation, "error": _words(error)})
                 return
             self.generation, self.serving = generation, desired["serving"]
+            self._be_patient()
             self.tell()
+
+    def _be_patient(self) -> None:
+        from mlops_core.serving.wire import WholeAnswers
+
+        WholeAnswers.seconds = self.app.serving.request_timeout
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listens to signals, and only then says that it is ready: a deployer may send one at once."""
         loop.add_signal_handler(signal.SIGHUP, self._changed)
         loop.add_signal_handler(signal.SIGTERM, self._drain)
         loop.add_signal_handler(signal.SIGINT, self._drain)
+        self._be_patient()
         self.tell()
         say(self.ready, "ready")
 
@@ -113,6 +123,9 @@ def wanted(desired: dict[str, Any]) -> Serving:
     serving, limits = restore(Serving, desired["serving"]), desired["limits"]
     return dataclasses.replace(
         serving,
+        auth="none" if limits.get("auth") == serving.auth == "none" else "keys",
+        replicas=limits.get("replicas", serving.replicas),
+        request_timeout=limits.get("request_timeout", serving.request_timeout),
         max_rows=min(serving.max_rows, limits["max_rows"]),
         max_bytes=min(serving.max_bytes, limits["max_bytes"]),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from html import escape
 from typing import Any
@@ -15,6 +17,17 @@ STYLE = (
     "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2rem .6rem;text-align:left}"
     "pre{background:#f4f4f4;padding:1rem;overflow:auto}code{background:#f4f4f4}"
 )
+STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+# What a browser may do with these pages: show them in our own style; no script, no frame, no form, nothing fetched.
+POLICY = (
+    f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SAFE = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
 EXAMPLES: dict[str, Any] = {"number": 1.5, "boolean": True, "time": "2026-01-31T12:00:00Z", "text": "text"}
 CALLS = (
     ("POST /predict", 'rows as JSON: {"rows": [{...}]}, {"columns": {...}} or one row {...}'),

@@ -16,8 +16,8 @@ BACKLOG = 2048
 PATIENCE = 2.0  # a process that was just killed lets go of its port a moment after its lock
 
 
-def address(host: str, port: int) -> dict[str, Any]:
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def address(host: str, port: int, scheme: str = "http") -> dict[str, Any]:
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     return {"host": host, "port": port, "url": url}
 
 

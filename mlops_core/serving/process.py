@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import select
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 
 from mlops_core.errors import ServingError
 from mlops_core.serving import ports
+from mlops_core.serving.reach import answers
 from mlops_core.serving.state import is_held, read_state, write_state
 
 STOP_SECONDS = 20.0
@@ -70,12 +70,12 @@ class HostProcess:
     ) -> None:
         """Starts the process, or changes it in place; does nothing where it is as wanted and answers.
 
-        `fixed` is what only a new process can change.
+        `fixed` is what only a new process can change; with `tls_cert` and `tls_key` in it, it answers by TLS.
         """
         before, running = self.read("desired.json"), self.running()
         kept = before["process"] if before else {}
         port = port or (kept.get("port", 0) if kept.get("host") == host else 0)
-        process = ports.address(host, port) | (fixed or {})
+        process = ports.address(host, port, _scheme(fixed)) | (fixed or {})
         wanted = {"process": process, "limits": limits, "serving": serving}
         if running and {name: running.get(name) for name in process} == process and self._answers(running):
             if not before or {k: before[k] for k in wanted} != wanted or not self._settled(before):
@@ -122,14 +122,7 @@ class HostProcess:
         return is_held(self.state / "host.lock")
 
     def _answers(self, running: dict[str, Any]) -> bool:
-        connection = http.client.HTTPConnection(running["host"], running["port"], timeout=ANSWER_SECONDS)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return answers(running["host"], running["port"], bool(running.get("tls_cert")), ANSWER_SECONDS)
 
     def _settled(self, desired: dict[str, Any]) -> bool:
         actual = self.read("actual.json")
@@ -162,7 +155,7 @@ class HostProcess:
         self.tidy()
         with contextlib.closing(ports.bind(host, port, self.state)) as listening:
             self.stop()
-            found = wanted["process"] | ports.address(host, listening.getsockname()[1])
+            found = wanted["process"] | ports.address(host, listening.getsockname()[1], _scheme(wanted["process"]))
             self._desire(before, wanted | {"process": found})
             if not self.listens:
                 listening.close()
@@ -224,6 +217,10 @@ class HostProcess:
         except OSError:
             return ""
         return "\n".join(lines[-TAIL_LINES:])
+
+
+def _scheme(fixed: dict[str, Any] | None) -> str:
+    return "https" if fixed and fixed.get("tls_cert") else "http"
 
 
 def _until(done: Callable[[], bool], seconds: float) -> bool:

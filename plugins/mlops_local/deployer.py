@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from mlops_core import HostProcess
+from mlops_core import HostProcess, certificate, refuse_half, refuse_open
 from mlops_core.contracts import Endpoint, Serving, plain, restore
 from mlops_core.errors import ServingError
 
@@ -20,35 +19,39 @@ class HttpDeployer:
 
     For a laptop, a test, a small server or an edge device: nothing but Python, uvicorn and onnxruntime runs.
     A new version is loaded beside the old one and switched in place, so no request is dropped. The process
-    keeps its port over restarts, and ends requests under way before it stops. It answers on loopback only,
-    because it asks nobody who they are.
+    keeps its port over restarts, and ends requests under way before it stops.
 
-    host: address to listen on; must be loopback
+    host: address to listen on; with auth none it must be loopback
     port: port to listen on; 0 picks a free one at the first start and keeps it
+    auth: 'keys' asks every caller for a key of 'mlops keys', 'none' lets everybody on this machine in
+    tls_cert: PEM file with the certificate, and those that lead to its authority; with it, callers come by https
+    tls_key: PEM file with the certificate's private key
     max_rows: rows that one request may hold
     max_bytes: size of a request's body
+    request_timeout: seconds that a caller may take to send a request
     startup_timeout: seconds that loading and the smoke set may take
     """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Ge(0), Le(65535)] = 0
+    auth: Literal["keys", "none"] = "keys"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     max_rows: Annotated[int, Ge(1)] = 10_000
     max_bytes: Annotated[int, Ge(1)] = 16 * 1024 * 1024
+    request_timeout: Annotated[float, Gt(0)] = 30.0
     startup_timeout: Annotated[float, Gt(0)] = 60.0
 
     def __post_init__(self) -> None:
-        if not _is_loopback(self.host):
-            raise ValueError(
-                f"host {self.host!r} is not loopback; callers are not authenticated yet, "
-                "so only this machine may call: use 127.0.0.1"
-            )
+        refuse_open(self.host, self.auth)
+        refuse_half(self.tls_cert, self.tls_key)
 
     def apply(self, desired: Serving) -> Endpoint:
         """See `mlops_core.stages.Deployer`."""
         process = HostProcess(desired.state, self.startup_timeout)
-        limits = {"max_rows": self.max_rows, "max_bytes": self.max_bytes}
+        limits = {name: getattr(self, name) for name in ("max_rows", "max_bytes", "auth", "request_timeout")}
         with process.alone():
-            process.make(plain(desired), limits, self.host, self.port)
+            process.make(plain(desired), limits, self.host, self.port, certificate(self.tls_cert, self.tls_key))
             return _endpoint(desired, process.running())
 
     def actual(self, name: str, state: Path) -> tuple[Endpoint, Serving] | None:
@@ -78,12 +81,6 @@ def _endpoint(serving: Serving, running: dict[str, Any] | None) -> Endpoint:
         deployer="http",
         versions=tuple(r.version for r in serving.routes),
         pid=running["pid"],
-        details={"log": str(serving.state / "host.log"), "predictions": str(serving.log)},
+        details={"log": str(serving.state / "host.log"), "predictions": str(serving.log)}
+        | ({"certificate": running["tls_cert"]} if running.get("tls_cert") else {}),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

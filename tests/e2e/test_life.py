@@ -31,6 +31,7 @@ CALLS = {
     "stop": ("stop",),
     "config": ("config", "origins"),
     "plugins": ("plugins",),
+    "keys": ("create_key", "keys", "revoke_key"),
 }
 
 

@@ -33,6 +33,7 @@ tuner:
 observers:
   diary:
     path: diary.jsonl
+deployer: {auth: none}
 metric: accuracy
 gate:
   - {metric: accuracy, at_least: 0.8}

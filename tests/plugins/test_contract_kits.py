@@ -91,7 +91,7 @@ def test_ray(tmp_path: Path) -> None:
 
 
 def test_http(tmp_path: Path) -> None:
-    check_deployer(HttpDeployer(), tmp_path)
+    check_deployer(HttpDeployer(auth="none"), tmp_path)
 
 
 def test_drift(tmp_path: Path) -> None:

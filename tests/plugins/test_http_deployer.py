@@ -36,7 +36,7 @@ ROW = {"income": 1000.0}
 
 @pytest.fixture
 def deployer(tmp_path: Path) -> Iterator[HttpDeployer]:
-    yield HttpDeployer(startup_timeout=30)
+    yield HttpDeployer(auth="none", startup_timeout=30)
     HttpDeployer().stop("credit", tmp_path / "serve")
 
 
@@ -65,7 +65,7 @@ def host_file(serving: Serving) -> dict[str, Any]:
 
 
 def test_keeps_what_a_deployer_promises(tmp_path: Path) -> None:
-    check_deployer(HttpDeployer(startup_timeout=30), tmp_path)
+    check_deployer(HttpDeployer(auth="none", startup_timeout=30), tmp_path)
 
 
 def test_apply_serves_and_applying_again_changes_nothing(deployer: HttpDeployer, tiny_serving: Servings) -> None:
@@ -204,7 +204,7 @@ def test_a_taken_port_is_told_with_who_has_it(deployer: HttpDeployer, tiny_servi
         port = taken.getsockname()[1]
         message = re.escape(f"port {port} on 127.0.0.1 is taken by process {os.getpid()} (")
         with pytest.raises(ServingError, match=message + r".*\); stop it, declare another 'port', or remove "):
-            HttpDeployer(port=port).apply(tiny_serving())
+            HttpDeployer(auth="none", port=port).apply(tiny_serving())
 
 
 def test_another_port_moves_the_endpoint_and_limits_change_in_place(
@@ -258,7 +258,7 @@ def _accepts(endpoint: Endpoint) -> bool:
 def test_applies_at_once_end_in_one_process(deployer: HttpDeployer, tiny_serving: Servings) -> None:
     serving = tiny_serving()
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        endpoints = list(pool.map(lambda _: HttpDeployer().apply(serving), range(4)))
+        endpoints = list(pool.map(lambda _: HttpDeployer(auth="none").apply(serving), range(4)))
     assert len({e.pid for e in endpoints}) == 1
 
 
@@ -268,7 +268,7 @@ def test_it_outlives_the_command_that_started_it(deployer: HttpDeployer, tiny_se
         import json, sys
         from mlops_core.contracts import Serving, restore
         from mlops_local.deployer import HttpDeployer
-        print(HttpDeployer().apply(restore(Serving, json.loads(sys.argv[1]))).pid)
+        print(HttpDeployer(auth="none").apply(restore(Serving, json.loads(sys.argv[1]))).pid)
     """
     words = [sys.executable, "-c", code, json.dumps(plain(serving))]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
@@ -276,12 +276,13 @@ def test_it_outlives_the_command_that_started_it(deployer: HttpDeployer, tiny_se
     assert found is not None and found[0].pid == int(done.stdout) and ask(found[0]).status_code == 200
 
 
-def test_only_loopback(tmp_path: Path) -> None:
-    HttpDeployer(host="localhost")
-    HttpDeployer(host="127.0.0.2")
+def test_only_loopback_is_open_to_everybody(tmp_path: Path) -> None:
+    HttpDeployer(auth="none", host="localhost")
+    HttpDeployer(auth="none", host="127.0.0.2")
+    HttpDeployer(host="0.0.0.0")  # by key
     with pytest.raises(PluginError) as caught:
-        Plugins().build("deployer", Choice(plugin="http", options={"host": "0.0.0.0"}))
-    assert "host '0.0.0.0' is not loopback" in str(caught.value)
+        Plugins().build("deployer", Choice(plugin="http", options={"host": "0.0.0.0", "auth": "none"}))
+    assert "host '0.0.0.0' is not loopback, and auth none would let everybody on the network in" in str(caught.value)
 
 
 def test_damaged_state_and_unwritable_folders_are_named(tmp_path: Path, tiny_serving: Servings) -> None:
@@ -289,8 +290,8 @@ def test_damaged_state_and_unwritable_folders_are_named(tmp_path: Path, tiny_ser
     serving.state.mkdir(parents=True)
     (serving.state / "desired.json").write_text("{")
     with pytest.raises(ServingError, match=r"desired\.json is damaged; stop the endpoint and remove it"):
-        HttpDeployer().apply(serving)
+        HttpDeployer(auth="none").apply(serving)
     (tmp_path / "file").write_text("")
     blocked = dataclasses.replace(serving, state=tmp_path / "file" / "serve")
     with pytest.raises(ServingError, match=r"the endpoint's state in .*/file/serve cannot be written: "):
-        HttpDeployer().apply(blocked)
+        HttpDeployer(auth="none").apply(blocked)

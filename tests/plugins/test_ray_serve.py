@@ -34,7 +34,7 @@ Servings = Callable[..., Serving]
 
 @pytest.fixture(scope="module")
 def deployer() -> RayServeDeployer:
-    return RayServeDeployer(replicas=2, cpus=0.1, startup_timeout=180)
+    return RayServeDeployer(auth="none", replicas=2, cpus=0.1, startup_timeout=180)
 
 
 @pytest.fixture(scope="module")
@@ -274,9 +274,9 @@ def test_what_cannot_be_is_told_before_anything_starts(tmp_path, serving):
     with pytest.raises(ServingError, match="nothing"):
         RayServeDeployer(cpus=0.1).apply(gone)
     assert RayServeDeployer().actual("credit", tmp_path / "serve") is None
-    assert "not loopback" in str(check_options(RayServeDeployer, {"host": "0.0.0.0"})[0])
+    assert "not loopback" in str(check_options(RayServeDeployer, {"host": "0.0.0.0", "auth": "none"})[0])
     assert [p.key for p in check_options(RayServeDeployer, {"replicas": 0})] == ["replicas"]
 
 
 def test_it_keeps_the_promises_of_a_deployer(tmp_path):
-    check_deployer(RayServeDeployer(replicas=1, cpus=0.1, startup_timeout=180), tmp_path)
+    check_deployer(RayServeDeployer(auth="none", replicas=1, cpus=0.1, startup_timeout=180), tmp_path)

@@ -28,7 +28,7 @@ def serving(module_serving: Callable[..., Serving]) -> Serving:
 
 @pytest.fixture(scope="module")
 def client(serving: Serving) -> Iterator[httpx.Client]:
-    endpoint = HttpDeployer(max_rows=100, max_bytes=50_000).apply(serving)
+    endpoint = HttpDeployer(auth="none", max_rows=100, max_bytes=50_000).apply(serving)
     with httpx.Client(base_url=endpoint.url, timeout=30, trust_env=False) as client:
         yield client
         assert client.post("/predict", json=GOOD, headers={"x-request-id": "alive"}).status_code == 200

@@ -1,0 +1,131 @@
+"""Deployer `ray_serve` open to a network: keys, TLS by HAProxy, slow callers. One endpoint, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from mlops_ray.deployer import RayServeDeployer
+
+from mlops_core.access import issue, write_keys
+from mlops_core.contracts import Endpoint, Serving
+from mlops_core.errors import ServingError
+
+ROW = {"income": 1000.0}
+KEPT, REVOKED = issue("predict"), issue("predict")
+
+
+@pytest.fixture(scope="module")
+def serving(module_serving: Callable[..., Serving]) -> Serving:
+    return module_serving({1: 100})
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    cert, key = (tmp_path_factory.mktemp("tls") / name for name in ("cert.pem", "key.pem"))
+    words = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=here"]
+    more = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(["openssl", "req", "-x509", *words, *more], check=True, capture_output=True)
+    return cert, key
+
+
+@pytest.fixture(scope="module")
+def deployer(pair: tuple[Path, Path]) -> RayServeDeployer:
+    return RayServeDeployer(
+        host="0.0.0.0", tls_cert=pair[0], tls_key=pair[1], request_timeout=1, cpus=0.1, startup_timeout=180
+    )
+
+
+@pytest.fixture(scope="module")
+def endpoint(deployer: RayServeDeployer, serving: Serving) -> Iterator[Endpoint]:
+    write_keys(serving.state, lambda: [KEPT[0], REVOKED[0]])
+    try:
+        yield deployer.apply(serving)
+    finally:
+        deployer.stop("credit", serving.state)
+
+
+@pytest.fixture
+def client(endpoint: Endpoint, pair: tuple[Path, Path]) -> Iterator[httpx.Client]:
+    url = endpoint.url.replace("0.0.0.0", "127.0.0.1")
+    trusting = ssl.create_default_context(cafile=str(pair[0]))
+    with httpx.Client(base_url=url, timeout=20, trust_env=False, verify=trusting) as client:
+        yield client
+
+
+def listening(endpoint: Endpoint) -> set[Any]:
+    found = set()
+    host = psutil.Process(endpoint.pid)
+    for process in (host, *host.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= {c.laddr for c in process.net_connections() if c.status == "LISTEN"}
+    return found
+
+
+def test_only_the_front_leaves_loopback_and_speaks_tls(endpoint, deployer, serving, client):
+    denied = client.post("/predict", json=ROW)
+    assert denied.status_code == 401 and denied.headers["www-authenticate"] == "Bearer"
+    answer = client.post("/predict", json=ROW, headers={"x-api-key": KEPT[1]})
+    assert answer.status_code == 200 and "server" not in answer.headers
+    assert client.get("/-/routes").status_code == 404
+    end, outside = time.monotonic() + 10, set()
+    while not outside and time.monotonic() < end:  # HAProxy hands its socket over when it learns of a replica
+        outside = {(a.ip, a.port) for a in listening(endpoint) if str(a.ip).removeprefix("::ffff:") != "127.0.0.1"}
+    assert outside == {("0.0.0.0", int(endpoint.url.rpartition(":")[2]))}
+    assert endpoint.url.startswith("https://") and deployer.apply(serving) == endpoint
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(str(client.base_url).replace("https", "http") + "/readyz", trust_env=False)
+
+
+def test_a_revoked_key_is_refused_at_once_by_every_replica(endpoint, serving, client):
+    seen: list[tuple[float, int]] = []
+    over = threading.Event()
+
+    def hammer() -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            seen.append((began, client.post("/predict", json=ROW, headers={"x-api-key": REVOKED[1]}).status_code))
+
+    threads = [threading.Thread(target=hammer) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    at = time.monotonic()
+    write_keys(serving.state, lambda: [KEPT[0]])
+    time.sleep(1)
+    over.set()
+    for thread in threads:
+        thread.join()
+    last = max(when for when, status in seen if status == 200) - at
+    print(f"\nrevoked key: last let in {last:.3f} s after, by 2 replicas, {len(seen)} requests")
+    assert last < 0.5 and {status for when, status in seen if when > at + 0.5} == {401}
+    assert client.post("/predict", json=ROW, headers={"x-api-key": KEPT[1]}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "sent", [b"POST /predict HT", b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{"]
+)
+def test_a_slow_caller_is_let_go(endpoint, sent):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    port, began = int(endpoint.url.rpartition(":")[2]), time.monotonic()
+    with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as caller:
+        caller.settimeout(10)
+        caller.sendall(sent)
+        said = caller.recv(1000)
+        assert said.startswith(b"HTTP/1.1 408") and 0.5 < time.monotonic() - began < 5
+
+
+def test_what_cannot_speak_tls_says_so(serving, pair, tmp_path):
+    with pytest.raises(ServingError, match=r"deployer\.tls_cert wants HAProxy to speak TLS.*; use deployer: http"):
+        RayServeDeployer(haproxy=False, tls_cert=pair[0], tls_key=pair[1], cpus=0.1).apply(serving)
