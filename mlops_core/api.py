@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_core.contracts import Choice, Endpoint, ModelVersion, Verdict, Window, record
+from mlops_core.contracts import Choice, Endpoint, ModelVersion, Rollout, Verdict, Window, record
 from mlops_core.errors import MlopsError, Problem, ServingError, StoreError, UsageError, did_you_mean
 from mlops_core.ledger import AuditEntry, RunRow, whoami
 from mlops_core.plan import Plan
@@ -23,15 +23,26 @@ if TYPE_CHECKING:
     from mlops_core.access import Key
     from mlops_core.config import Origin
     from mlops_core.flow import Finished
+    from mlops_core.flow.rolling import Verb
     from mlops_core.plugins import Plugins
+    from mlops_core.rollout.watch import Look
 
 CHAMPION, PREVIOUS = "champion", "previous"
 Waiting = Callable[[str], None] | None  # told who holds the project, once, where that is waited for
 
 
 @record
+class Rolling:
+    """The latest rollout, and what its driver saw last (None before the first look); `driven` while it lives."""
+
+    rollout: Rollout
+    look: Look | None
+    driven: bool
+
+
+@record
 class Status:
-    """What is there and how it does: versions, aliases, endpoint, verdict of the last window, last runs."""
+    """What is there and how it does: versions, aliases, endpoint, verdict of the last window, last runs, rollout."""
 
     name: str
     versions: tuple[ModelVersion, ...]
@@ -40,6 +51,7 @@ class Status:
     verdict: Verdict | None
     window: Window | None
     runs: tuple[RunRow, ...]
+    rollout: Rolling | None = None
 
 
 def init(folder: Path, recipe: str = "credit") -> Path:
@@ -118,7 +130,10 @@ def run(
 
     with _context(project, overrides) as context:
         _watch(context, observers)
-        return close(context, cause, until, waiting)
+        try:
+            return close(context, cause, until, waiting)
+        finally:
+            _drive(context)
 
 
 def status(project: Path, overrides: Sequence[str] = (), *, judge: bool = True) -> Status:
@@ -145,7 +160,29 @@ def status(project: Path, overrides: Sequence[str] = (), *, judge: bool = True) 
             verdict=verdict,
             window=window,
             runs=ledger.runs(name, limit=5),
+            rollout=_rolling(context),
         )
+
+
+def rollout(project: Path, overrides: Sequence[str] = ()) -> Rolling | None:
+    """The latest rollout as it stands; None where there was none. Starts its driver again where that died."""
+    with _context(project, overrides) as context:
+        return _rolling(context)
+
+
+def steer(
+    project: Path, verb: Verb, *, reason: str = "", overrides: Sequence[str] = (), waiting: Waiting = None
+) -> Rollout:
+    """Pauses, resumes, promotes or aborts the rollout under way; the endpoint follows before this returns."""
+    from mlops_core.flow import rolling
+
+    with _context(project, overrides) as context:
+        _watch(context)
+        with rolling.traffic(context, waiting):
+            seen = _rolling(context)
+            moved = rolling.steer(context, verb, reason, _seen(seen.look if seen else None))
+        _drive(context)
+        return moved
 
 
 def versions(project: Path, overrides: Sequence[str] = ()) -> tuple[tuple[ModelVersion, ...], Mapping[str, int]]:
@@ -167,9 +204,22 @@ def audit(project: Path, limit: int = 200, overrides: Sequence[str] = ()) -> tup
 
 
 def promote(
-    project: Path, number: int, *, reason: str, overrides: Sequence[str] = (), waiting: Waiting = None
+    project: Path,
+    number: int,
+    *,
+    reason: str,
+    now: bool = False,
+    overrides: Sequence[str] = (),
+    waiting: Waiting = None,
 ) -> Endpoint | None:
-    """Makes an accepted version champion by hand, and the endpoint serve it; a run under way is waited for."""
+    """Makes an accepted version champion by hand, and the endpoint serve it; a run under way is waited for.
+
+    Where the declaration has a rollout and an endpoint serves another champion, the version gets its traffic by
+    that, unless `now`; a rollout under way gives way to it.
+    """
+    from mlops_core.flow import rolling
+    from mlops_core.flow.proving import gradual
+
     with _context(project, overrides) as context:
         ledger, name = context.workspace.ledger, context.declaration.name
         chosen = ledger.version(name, number)
@@ -177,22 +227,41 @@ def promote(
             why = "; ".join(chosen.reasons)
             raise UsageError(f"version {number} was rejected by its gate ({why}); only an accepted one can be promoted")
         _watch(context)
-        with ledger.lock(name, waiting):
-            before = ledger.aliases(name).get(CHAMPION)
+        with rolling.alone(context, waiting):
+            before, running = ledger.aliases(name).get(CHAMPION), rolling.active(context)
             if before == number:
                 raise UsageError(f"version {number} is the champion already")
-            _move(context, before, number, reason)
+            if gradual(context) and not now:
+                if running and running.candidate == number:
+                    raise UsageError(
+                        f"the rollout of version {number} is {running.state}; 'mlops rollout promote' ends it"
+                    )
+                endpoint = rolling.begin(context, number, reason)[1]
+                _drive(context)
+                return endpoint
+            if running and running.candidate == number:
+                rolling.steer(context, "promote", reason)
+            else:
+                if running:
+                    rolling.supersede(context, running, f"version {number} was made champion by hand: {reason}")
+                _move(context, before, number, reason)
             return _redeploy(context, reason)
 
 
 def rollback(
     project: Path, *, reason: str, overrides: Sequence[str] = (), waiting: Waiting = None
 ) -> tuple[int, Endpoint | None]:
-    """Makes the previous champion champion again, and the endpoint serve it; a run under way is waited for."""
+    """Makes the previous champion champion again, and the endpoint serve it; a run under way is waited for. While a
+    rollout is under way, that is aborted, and the champion stays."""
+    from mlops_core.flow import rolling
+
     with _context(project, overrides) as context:
         ledger, name = context.workspace.ledger, context.declaration.name
         _watch(context)
-        with ledger.lock(name, waiting):
+        if rolling.active(context):
+            with rolling.traffic(context, waiting):
+                return rolling.steer(context, "abort", reason).stable, _redeploy(context, reason)
+        with rolling.alone(context, waiting):
             aliases = ledger.aliases(name)
             previous, before = aliases.get(PREVIOUS), aliases.get(CHAMPION)
             if previous is None or previous == before:
@@ -283,7 +352,7 @@ def _context(project: Path, overrides: Sequence[str]) -> Iterator[Any]:
     root = find_root(Path(project))
     workspace = Workspace(root, declare(root, overrides))
     try:
-        yield Context(workspace, workspace.declaration)
+        yield Context(workspace, workspace.declaration, overrides=tuple(overrides))
     finally:
         workspace.close()
 
@@ -329,6 +398,41 @@ def _move(context: Any, before: int | None, after: int, reason: str) -> None:
     deploying.lay_out(context, context.workspace.ledger.version(context.declaration.name, after))
     moves = {CHAMPION: after} | ({PREVIOUS: before} if before is not None else {})
     context.workspace.ledger.set_aliases(context.declaration.name, moves, actor=whoami(), reason=reason)
+
+
+def _drive(context: Any) -> None:
+    """A rollout under way has its driver; one that died is started again."""
+    from mlops_core.flow import rolling
+
+    if rolling.active(context):
+        from mlops_core.driver import ensure
+
+        ensure(context)
+
+
+def _seen(look: Look | None) -> Mapping[str, Any]:
+    from mlops_core.rollout.machine import evidence
+
+    return evidence(look) if look else {}
+
+
+def _rolling(context: Any) -> Rolling | None:
+    from mlops_core.contracts import restore
+    from mlops_core.flow import rolling
+    from mlops_core.serving.state import is_held, read_state
+
+    latest = context.workspace.ledger.rollout(context.declaration.name)
+    if latest is None:
+        return None
+    _drive(context)
+    look, lock = None, rolling.held(context)
+    with contextlib.suppress(OSError, ValueError):
+        seen = read_state(lock.with_name("rollout.json"))
+        if (seen["rollout"], seen["step"]) == (latest.id, latest.step):
+            from mlops_core.rollout.watch import Look
+
+            look = restore(Look, seen["look"])
+    return Rolling(rollout=latest, look=look, driven=is_held(lock))
 
 
 def _redeploy(context: Any, reason: str) -> Endpoint | None:

@@ -9,28 +9,47 @@ from mlops_core.errors import ServingError
 from mlops_core.flow.context import Context
 from mlops_core.flow.proving import CHAMPION
 from mlops_core.ledger import whoami
+from mlops_core.rollout.plan import planned
+from mlops_core.rollout.shares import Share, shares
 
 NAME = "deploy"
 
 
 def desired(context: Context, restore: bool = True) -> Serving | None:
-    """What should run: the champion at full weight; None where there is no champion or no deployer.
+    """What should run: the champion at full weight, or the versions of the rollout under way with their shares; None
+    where there is no champion or no deployer.
 
-    Its bundle is laid out again where it was lost, and ServingError raised where it cannot be; not with
+    Bundles are laid out again where they were lost, and ServingError raised where they cannot be; not with
     `restore=False`, which changes nothing.
     """
     d, workspace = context.declaration, context.workspace
     number = workspace.ledger.aliases(d.name).get(CHAMPION)
     if d.deployer is None or number is None:
         return None
-    version = workspace.ledger.version(d.name, number)
-    bundle = workspace.home("bundles", version.model.artifact)
+    rollout = workspace.ledger.rollout(d.name)
+    answering: tuple[Share, ...] = (Share(version=number, weight=100.0, role="stable"),)
+    options: dict[str, Any] = {k: d.deployer.options[k] for k in ("max_rows", "max_bytes") if k in d.deployer.options}
+    options["privacy"] = d.privacy.get("pii", "drop")
+    if rollout and rollout.active:
+        plan, answering = planned(rollout.plan), shares(rollout)
+        options |= {"sticky": plan.sticky, "salt": rollout.id, "deadline": plan.deadline}
+    state = workspace.state / "serve" / d.name
+    routes = tuple(_route(context, share, restore) for share in answering)
+    return Serving(name=d.name, routes=routes, state=state, log=state / "log", trust=d.trust, **options)
+
+
+def _route(context: Context, share: Share, restore: bool) -> Route:
+    version = context.workspace.ledger.version(context.declaration.name, share.version)
     if restore:
         lay_out(context, version)
-    state = workspace.state / "serve" / d.name
-    limits = {k: d.deployer.options[k] for k in ("max_rows", "max_bytes") if k in d.deployer.options}
-    route = Route(version=number, bundle=bundle, sha256=version.model.digest)
-    return Serving(name=d.name, routes=(route,), state=state, log=state / "log", trust=d.trust, **limits)
+    return Route(
+        version=share.version,
+        bundle=context.workspace.home("bundles", version.model.artifact),
+        sha256=version.model.digest,
+        weight=share.weight,
+        role=share.role,
+        arm=share.arm,
+    )
 
 
 def lay_out(context: Context, version: ModelVersion) -> None:
@@ -108,7 +127,7 @@ def tell_keys(context: Context) -> None:
 def _tell_rollout(context: Context, recorded: tuple[str, dict[str, Any]] | None, wanted: Serving, reason: str) -> None:
     before = [r["version"] for r in recorded[1]["serving"]["routes"]] if recorded else []
     after = [r.version for r in wanted.routes]
-    if before and before != after:
+    if len(before) == len(after) == 1 and before != after:  # a rollout tells of itself
         rollout = Rollout(
             name=wanted.name,
             strategy="all_at_once",
