@@ -6,6 +6,7 @@ from typing import Any
 
 from mlops_core.contracts import Column, Signature
 from mlops_core.serving.cells import LARGEST, LARGEST_WHOLE
+from mlops_core.serving.door import scope_of
 from mlops_core.serving.models import Table
 from mlops_core.serving.pages import example_row
 from mlops_core.serving.problems import TITLES
@@ -53,6 +54,7 @@ def describe(table: Table) -> Json:
         ("/status", "status", "Versions, traffic, counts and the prediction log"),
     ):
         paths[path] = {"get": _get(id, summary)}
+    guarded = _guard(paths) if serving.auth == "keys" else {}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -61,8 +63,23 @@ def describe(table: Table) -> Json:
             "description": f"Predicts {signature.target}.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas(signature)},
+        "components": {"schemas": _schemas(signature)} | guarded,
     }
+
+
+def _guard(paths: Json) -> Json:
+    """Says of each operation by which key it is opened; the ways in which a key is sent."""
+    for path, operations in paths.items():
+        if wanted := scope_of(path):
+            for method in operations.keys() & {"get", "post"}:
+                operation = operations[method]
+                operation["security"] = [{"bearer": []}, {"header": []}]
+                operation["description"] = (
+                    "Needs a key of scope admin." if wanted == "admin" else f"Needs a key of scope {wanted}, or admin."
+                )
+                operation["responses"] |= _problems(401, 403, 429)
+    bearer = {"type": "http", "scheme": "bearer"}
+    return {"securitySchemes": {"bearer": bearer, "header": {"type": "apiKey", "in": "header", "name": "x-api-key"}}}
 
 
 def _schemas(signature: Signature) -> Json:

@@ -58,6 +58,7 @@ def home(table: Table, status: dict[str, Any]) -> bytes:
 def docs(table: Table) -> bytes:
     """The inputs, and requests that can be pasted into a terminal."""
     name, inputs = table.serving.name, table.first.bundle.signature.inputs
+    keyed = table.serving.auth == "keys"
     tensors = [
         {"name": c.name, "datatype": datatype(c), "shape": [1, *c.shape], "data": _flat(example(c))} for c in inputs
     ]
@@ -71,9 +72,9 @@ def docs(table: Table) -> bytes:
         "<h2>Columns</h2>",
         _table(["column", "kind", "type", "protocol type", "may be missing", "values"], columns),
         "<h2>One row</h2>",
-        _curl("predict", {"rows": [example_row(inputs)]}),
+        _curl("predict", {"rows": [example_row(inputs)]}, keyed),
         "<h2>The same, Open Inference Protocol</h2>",
-        _curl(f"v2/models/{name}/infer", {"inputs": tensors}),
+        _curl(f"v2/models/{name}/infer", {"inputs": tensors}, keyed),
         "<p>Send a header <code>x-request-id</code> to name a request yourself. Row <i>i</i> of request <i>id</i> is "
         "prediction <code>id-i</code>. A request that cannot be answered gets problem+json with every fault.</p>",
     ]
@@ -104,9 +105,10 @@ def _flat(value: Any) -> list[Any]:
     return [v for inner in value for v in _flat(inner)] if isinstance(value, list) else [value]
 
 
-def _curl(path: str, body: dict[str, Any]) -> str:
+def _curl(path: str, body: dict[str, Any], keyed: bool) -> str:
     text = json.dumps(body).replace("'", "'\\''")
-    return f"<pre>curl -H 'content-type: application/json' URL/{escape(path)} -d '{escape(text)}'</pre>"
+    key = "-H 'authorization: Bearer KEY' " if keyed else ""
+    return f"<pre>curl {key}-H 'content-type: application/json' URL/{escape(path)} -d '{escape(text)}'</pre>"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 import stat
@@ -225,6 +226,19 @@ def test_the_endpoint_asks_for_keys(endpoint: tuple[Serving, httpx.Client]) -> N
     write_keys(serving.state, lambda: [boss])
     time.sleep(0.15)
     assert client.post("/predict", json=ROW, headers=mine).status_code == 401
+
+
+def test_the_docs_tell_of_the_keys(endpoint: tuple[Serving, httpx.Client]) -> None:
+    serving, client = endpoint
+    key, text = issue("predict")
+    write_keys(serving.state, lambda: [key])
+    client.headers["x-api-key"] = text
+    told = client.get("/openapi.json").json()
+    assert set(told["components"]["securitySchemes"]) == {"bearer", "header"}
+    assert {"401", "403", "429"} <= set(told["paths"]["/predict"]["post"]["responses"])
+    assert told["paths"]["/status"]["get"]["description"] == "Needs a key of scope admin."
+    assert "security" not in told["paths"]["/healthz"]["get"]
+    assert "-H 'authorization: Bearer KEY'" in html.unescape(client.get("/docs").text)
 
 
 def test_pages_run_nothing(endpoint: tuple[Serving, httpx.Client]) -> None:
