@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -10,6 +10,7 @@ import orjson
 from mlops_core.contracts import Columns
 from mlops_core.serving import protocol_grpc, protocol_v2
 from mlops_core.serving.models import Loaded
+from mlops_core.serving.problems import Refused
 from mlops_core.serving.requests import checked_id, parse
 from mlops_core.serving.rows import Batch
 
@@ -17,6 +18,10 @@ from mlops_core.serving.rows import Batch
 class Form(Protocol):
     def parse(self, data: bytes) -> Any:
         """The request. Raises Refused where it is none."""
+        ...
+
+    def plain(self, data: bytes) -> Any:
+        """The same as JSON would spell it."""
         ...
 
     def read(self, model: Loaded, request: Any, limit: int) -> Batch:
@@ -38,6 +43,8 @@ class Plain:
     def parse(self, data: bytes) -> Any:
         return parse(data)
 
+    plain = parse
+
     def read(self, model: Loaded, request: Any, limit: int) -> Batch:
         return model.reader.body(request, limit)
 
@@ -53,6 +60,9 @@ class Tensors:
 
     def parse(self, data: bytes) -> Any:
         return parse(data)
+
+    def plain(self, data: bytes) -> Any:
+        return self.parse(data)
 
     def read(self, model: Loaded, request: Any, limit: int) -> Batch:
         batch = protocol_v2.read(model.reader, request, limit)
@@ -74,12 +84,18 @@ class Binary(Tensors):
     def parse(self, data: bytes) -> Any:
         return protocol_v2.parse_framed(data)
 
+    def plain(self, data: bytes) -> Any:
+        return protocol_v2.unraw(self.parse(data))
+
 
 class Messages:
     """The protocol over gRPC: a ModelInferRequest and its answer."""
 
     def parse(self, data: bytes) -> Any:
         return protocol_grpc.parse(data)
+
+    def plain(self, data: bytes) -> Any:
+        return protocol_v2.unraw(protocol_grpc.plain(self.parse(data)))
 
     def read(self, model: Loaded, request: Any, limit: int) -> Batch:
         batch = protocol_grpc.read(model.reader, request, limit)
@@ -91,6 +107,20 @@ class Messages:
 
     def write(self, name: str, model: Loaded, id: str, answer: Columns, request: Any) -> bytes:
         return protocol_grpc.write(name, model, id, answer, request)
+
+
+LENGTH = b"inference-header-content-length"
+
+
+def spelling(headers: Iterable[tuple[bytes, bytes]], data: bytes) -> tuple[str, bytes]:
+    """The form of a body of tensors, and the body as that form takes it. Raises Refused."""
+    length = next((value for name, value in headers if name == LENGTH), None)
+    if length is None:
+        return "tensors", data
+    if not length.isdigit() or len(length) > 10 or int(length) > len(data):
+        given = length[:40].decode("latin-1")
+        raise Refused(400, f"inference-header-content-length is {given!r}, the body has {len(data)} bytes")
+    return "binary", protocol_v2.framed(int(length), data)
 
 
 FORMS: Mapping[str, Form] = {"plain": Plain(), "tensors": Tensors(), "binary": Binary(), "messages": Messages()}

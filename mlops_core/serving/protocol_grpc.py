@@ -50,6 +50,17 @@ def read(reader: Reader, request: Any, limit: int) -> Batch:
     return protocol_v2.gathered(reader, given, limit)
 
 
+def plain(request: Any) -> dict[str, Any]:
+    """The inputs of a request as JSON spells them, raw ones as bytes."""
+    raw, found = request.raw_input_contents, []
+    for i, t in enumerate(request.inputs):
+        data: Any = raw[i] if i < len(raw) else list(getattr(t.contents, CONTENTS.get(t.datatype, ""), ()))
+        if t.datatype == "BYTES" and not raw:
+            data = [v.decode(errors="replace") for v in data]
+        found.append({"name": t.name, "datatype": t.datatype, "shape": list(t.shape), "data": data})
+    return {"inputs": found}
+
+
 def write(name: str, model: Loaded, id: str, answer: Columns, request: Any) -> bytes:
     """The ModelInferResponse."""
     response = messages()["ModelInferResponse"](model_name=name, model_version=str(model.version), id=id)

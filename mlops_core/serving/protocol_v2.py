@@ -6,6 +6,7 @@ MARK and the JSON's length, however it came, so that it passes through other pro
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -43,8 +44,6 @@ def unframed(body: bytes) -> tuple[int, bytes]:
 def parse_framed(body: bytes) -> Any:
     """The request, the bytes of each raw tensor as its `data`. Raises Refused."""
     size, content = unframed(body)
-    if size > len(content):
-        raise Refused(400, f"the body has {len(content)} bytes, its inference-header-content-length is {size}")
     request, rest, at = parse(content[:size]), content[size:], 0
     inputs = request.get("inputs") if isinstance(request, dict) else None
     for tensor in inputs if isinstance(inputs, list) else ():
@@ -60,6 +59,20 @@ def parse_framed(body: bytes) -> Any:
     if at != len(rest):
         raise Refused(422, f"{len(rest) - at} bytes of the body belong to no tensor")
     return request
+
+
+def unraw(request: Any) -> Any:
+    """A request with its raw tensors as lists; those that are not what they say are left out."""
+    inputs = request.get("inputs") if isinstance(request, dict) else None
+    found = []
+    for tensor in inputs if isinstance(inputs, list) else ():
+        if isinstance(tensor, dict) and isinstance(tensor.get("data"), bytes):
+            with contextlib.suppress(Wrong, TypeError, KeyError):
+                values = tensors.unpacked(tensor["datatype"], tensor["data"], math.prod(tensor["shape"]))
+                found.append(tensor | {"data": values if isinstance(values, list) else values.tolist()})
+        else:
+            found.append(tensor)
+    return {"inputs": found}
 
 
 def read(reader: Reader, body: Any, limit: int) -> Batch:

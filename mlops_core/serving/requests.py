@@ -48,12 +48,12 @@ async def body(scope: Scope, receive: Receive, limit: int) -> bytes:
 def _check_type(headers: dict[bytes, bytes]) -> None:
     kind = headers.get(b"content-type", JSON).split(b";")[0].strip().lower()
     coding = headers.get(b"content-encoding", b"identity").lower()
+    if b"inference-header-content-length" in headers:
+        kind = JSON  # and raw tensors behind it
     if kind != JSON and not kind.endswith(b"+json"):
         raise Refused(415, f"content type {kind.decode('latin-1')!r} is not supported; send {JSON.decode()}")
     if coding != b"identity":
         raise Refused(415, f"content encoding {coding.decode('latin-1')!r} is not supported; send plain JSON")
-    if b"inference-header-content-length" in headers:
-        raise Refused(415, "binary tensors are not supported; send JSON (binary_data=False in tritonclient)")
 
 
 def parse(data: bytes) -> Any:

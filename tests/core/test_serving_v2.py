@@ -57,7 +57,7 @@ TENSORS = {
 
 def test_metadata_and_health(client: Client) -> None:
     get = client.http.get
-    assert get("/v2").json() == {"name": "mlops_core", "version": "2", "extensions": []}
+    assert get("/v2").json() == {"name": "mlops_core", "version": "2", "extensions": ["binary_tensor_data"]}
     assert get("/v2/health/live").json() == {"live": True}
     assert get("/v2/health/ready").json() == {"ready": True}
     for ready in ("/v2/models/credit/ready", "/v2/models/credit/versions/2/ready"):

@@ -223,9 +223,9 @@ CASES: dict[str, tuple[str, dict[str, Any], int, str]] = {
     ),
     "binary tensors": (
         INFER,
-        {"content": b"{}", "headers": {**JSON, "inference-header-content-length": "2"}},
-        415,
-        "binary tensors are not supported; send JSON (binary_data=False in tritonclient)",
+        {"content": b"{}", "headers": {**JSON, "inference-header-content-length": "3"}},
+        400,
+        "inference-header-content-length is '3', the body has 2 bytes",
     ),
     "bad id": (
         "/predict",
