@@ -1,6 +1,6 @@
 """The ASGI front door, without a framework: a request costs parsing, the model, and little else.
 
-    GET  /  /docs  /openapi.json  /status  /metrics  /healthz  /readyz
+    GET  /  /docs  /openapi.json  /status  /healthz  /readyz
     POST /predict
     GET  /v2  /v2/health/live  /v2/health/ready  /v2/models/NAME[/versions/N][/ready]
     POST /v2/models/NAME[/versions/N]/infer
@@ -15,21 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from mlops_core.contracts import Route, Serving
-from mlops_core.serving import exposition, forms, openapi, pages, protocol_v2, requests
+from mlops_core.serving import forms, openapi, pages, protocol_v2, requests
 from mlops_core.serving.answering import answer
 from mlops_core.serving.door import Door, scope_of
 from mlops_core.serving.guests import Failed, Guest
@@ -37,7 +34,6 @@ from mlops_core.serving.log import Entry, PredictionLog
 from mlops_core.serving.models import Known, Loaded, Table, load
 from mlops_core.serving.problems import Refused
 from mlops_core.serving.requests import Gone, Receive, Scope, Send
-from mlops_core.serving.telemetry import Telemetry, told
 
 if TYPE_CHECKING:
     from mlops_core.plugins import Plugins
@@ -67,7 +63,8 @@ class App:
         self._log = _open_log(self._table)
         self._applying = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="predict")
-        self._telemetry = Telemetry(self._beside)
+        self._counts = {"requests": 0, "rows": 0, "refused": 0, "failed": 0, "unseen": 0}
+        self._by_version: dict[int, int] = {}
         self.draining = False
 
     @property
@@ -97,46 +94,27 @@ class App:
         for guest in self._table.guests.values():
             guest.close()
         self._log.close()
-        self._telemetry.close()
-
-    def share(self, folder: Path) -> None:
-        """From now on `status` and /metrics are of all processes of the endpoint that share this folder."""
-        self._telemetry.share(folder)
 
     def status(self) -> dict[str, Any]:
-        """Counts since the start, and how guests and the prediction log fare. Reads files where it is shared."""
-        serving, whole = self._table.serving, self._telemetry.whole()
+        """Counts since the start, and how the prediction log fares."""
+        table = self._table
         routes = [
             {"version": r.version, "weight": r.weight, "role": r.role, "arm": r.arm, "sha256": r.sha256}
-            for r in serving.routes
+            for r in table.serving.routes
         ]
-        return {"name": serving.name, "routes": routes, **told(whole)}
-
-    def metrics(self) -> bytes:
-        """The same for Prometheus."""
-        serving = self._table.serving
-        return exposition.expose(self._telemetry.whole(), serving.name, _version(), serving.routes)
-
-    def count(self, what: Literal["refused", "failed"], status: int = 500) -> None:
-        """One more request that was 'refused' with a status, or 'failed'."""
-        if what == "refused":
-            self._telemetry.refused(status)
-        else:
-            self._telemetry.failed()
-
-    def _beside(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """For the telemetry: what guests and the prediction log count, and how they are now."""
-        guests = {str(v): guest.status() for v, guest in sorted(self._table.guests.items())}
-        logged = self._log.status()
-        counts = {
-            "guests": {v: {"starts": g["starts"], "failures": g["failures"]} for v, g in guests.items()},
-            "log": {name: logged[name] for name in ("written", "dropped")},
+        by_version = {str(v): n for v, n in sorted(self._by_version.items())}
+        return {
+            "name": table.serving.name,
+            "routes": routes,
+            **self._counts,
+            "by_version": by_version,
+            "guests": {str(v): guest.status() for v, guest in sorted(table.guests.items())},
+            "log": self._log.status(),
         }
-        now = {
-            "guests": {v: {"up": int(g["state"] == "up"), "error": g["error"]} for v, g in guests.items()},
-            "log": {name: logged[name] for name in ("waiting", "error", "written_at")},
-        }
-        return counts, now
+
+    def count(self, what: str) -> None:
+        """One more request that was 'refused' or 'failed'."""
+        self._counts[what] += 1
 
     def admitted(self, headers: Headers, path: str) -> Table:
         """The endpoint as it stands, for a caller who may ask for `path`. Raises Refused."""
@@ -173,25 +151,22 @@ class App:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = []
-        self._telemetry.in_flight += 1
         try:
             status, kind, body = await self._answer(scope, receive, headers)
         except Gone:
             raise
         except Refused as refused:
-            self.count("refused", refused.status)
+            self._counts["refused"] += 1
             status, kind, body = refused.status, PROBLEM, refused.body()
             headers += refused.headers
         except Exception:
-            self.count("failed")
+            self._counts["failed"] += 1
             log.exception("%s %s failed", scope["method"], scope["path"])
             status, kind, body = (
                 500,
                 PROBLEM,
                 Refused(500, "the request failed here; the endpoint's log says why").body(),
             )
-        finally:
-            self._telemetry.in_flight -= 1
         if kind is HTML:
             headers += pages.SAFE
         headers += [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
@@ -206,9 +181,6 @@ class App:
         if path in PAGES:
             requests.allow(scope, "GET", "HEAD")
             return PAGES[path](self, table)
-        if path in TOLD:
-            requests.allow(scope, "GET", "HEAD")
-            return await asyncio.get_running_loop().run_in_executor(self._pool, TOLD[path], self, table)
         found = requests.MODEL.fullmatch(path)
         if not found or found["name"] != table.serving.name:
             raise requests.lost(path, found, table.serving.name)
@@ -261,7 +233,7 @@ class App:
         entry = Entry(found.id, model.version, batch.rows, taken, route.role, route.arm, "", instead)
         entry.columns, entry.answer = batch.columns, found.answer
         self._log.add(entry)
-        self._telemetry.answered(route, batch.rows, batch.unseen, taken)
+        self._count(model.version, batch.rows, batch.unseen)
         return found.id, found.body
 
     async def _visit(
@@ -279,6 +251,7 @@ class App:
         taken = time.perf_counter() - began
         if said["state"] == "answered":
             self._keep(route, said, taken)
+            self._count(guest.version, said["rows"], said["unseen"])
             return said["id"], body
         if alone:
             raise Refused.told(body) if body else Refused(503, f"version {guest.version} gives no answer now")
@@ -303,14 +276,18 @@ class App:
             self._keep(route, said, time.perf_counter() - began)
 
     def _keep(self, route: Route, said: dict[str, Any], seconds: float) -> None:
-        self._telemetry.answered(route, said["rows"], said["unseen"], seconds)
         entry = Entry(said["id"], route.version, said["rows"], seconds, route.role, route.arm)
         entry.logged = said["logged"]
         self._log.add(entry)
 
     def _unanswered(self, route: Route, id: str, seconds: float, error: str) -> None:
-        self._telemetry.unanswered(route, error)
         self._log.add(Entry(id, route.version, 1, seconds, route.role, route.arm, error))
+
+    def _count(self, version: int, rows: int, unseen: int) -> None:
+        self._counts["requests"] += 1
+        self._counts["rows"] += rows
+        self._counts["unseen"] += unseen
+        self._by_version[version] = self._by_version.get(version, 0) + rows
 
     def _ready(self, extra: dict[str, Any]) -> Reply:
         return 503 if self.draining else 200, JSON, orjson.dumps(extra | {"ready": not self.draining})
@@ -326,25 +303,16 @@ def _choose(table: Table, form: str, headers: Headers, data: bytes) -> Loaded | 
 
 SERVER = orjson.dumps({"name": "mlops_core", "version": "2", "extensions": protocol_v2.EXTENSIONS})
 PAGES: dict[str, Callable[[App, Table], Reply]] = {
+    "/": lambda app, table: (200, HTML, pages.home(table, app.status())),
     "/docs": lambda app, table: (200, HTML, pages.docs(table)),
     "/openapi.json": lambda app, table: (200, JSON, orjson.dumps(openapi.describe(table))),
+    "/status": lambda app, table: (200, JSON, orjson.dumps(app.status())),
     "/healthz": lambda app, table: (200, JSON, b'{"live":true}'),
     "/readyz": lambda app, table: app._ready({}),
     "/v2": lambda app, table: (200, JSON, SERVER),
     "/v2/health/live": lambda app, table: (200, JSON, b'{"live":true}'),
     "/v2/health/ready": lambda app, table: app._ready({}),
 }
-
-TOLD: dict[str, Callable[[App, Table], Reply]] = {  # from files of other processes: in a thread
-    "/": lambda app, table: (200, HTML, pages.home(table, app.status())),
-    "/status": lambda app, table: (200, JSON, orjson.dumps(app.status())),
-    "/metrics": lambda app, table: (200, exposition.CONTENT_TYPE, app.metrics()),
-}
-
-
-@functools.cache
-def _version() -> str:
-    return version("mlops-core")
 
 
 def _open_log(table: Table) -> PredictionLog:
