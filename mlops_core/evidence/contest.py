@@ -53,12 +53,16 @@ class Contest:
 
     def winner(self) -> str | None:
         """The arm that is better than every other. With k arms each has alpha / k to be called so wrongly."""
-        return next((s.arm for s in self.report() if s.error <= self.alpha), None)
+        return next((arm for arm in self._sums if self._error(arm) <= self.alpha), None)
+
+    def _error(self, arm: str) -> float:
+        mine = Sums(*self._sums[arm])
+        wealth = min(float(exceeds(Sums(*other), mine, 0.0)) for name, other in self._sums.items() if name != arm)
+        return min(1.0, len(self._sums) * float(np.exp(-wealth)))
 
     def _standing(self, arm: str) -> Standing:
-        mine, others = Sums(*self._sums[arm]), [Sums(*v) for k, v in self._sums.items() if k != arm]
-        wealth = min(float(exceeds(other, mine, 0.0)) for other in others)
-        low, high = interval(mine, self.alpha / len(self._sums))
-        loss = float(mine.mean) if mine.count else float("nan")
-        error = min(1.0, len(self._sums) * float(np.exp(-wealth)))
-        return Standing(arm=arm, rows=int(mine.count), loss=loss, low=low, high=high, error=error)
+        sums = Sums(*self._sums[arm])
+        low, high = interval(sums, self.alpha / len(self._sums))
+        return Standing(
+            arm=arm, rows=int(sums.count), loss=float(sums.mean), low=low, high=high, error=self._error(arm)
+        )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mlops_core.evidence.bets import Array, Sums, over, under
-from mlops_core.evidence.guards import ALLOWANCE, Arm, Judgement
+from mlops_core.evidence.guards import ALLOWANCE, ARMS, KEPT, Arm, Judgement
 
 FASTEST, SLOWEST, STEP = 1.00001e-5, 1e3, np.log(1.02)
 
@@ -30,52 +30,52 @@ class Quantiles:
         self.tolerated = int(np.ceil(steps)), int(np.floor(steps))
         self.tail = 1.0 - quantile
         self.edges = np.exp(np.arange(np.log(FASTEST), np.log(SLOWEST), self.step))
-        self._cells = {arm: np.zeros(len(self.edges) + 1, np.int64) for arm in ("stable", "candidate")}
+        self._cells = {arm: np.zeros(len(self.edges) + 1, np.int64) for arm in ARMS}
 
     def add(self, arm: Arm, seconds: Array) -> None:
         shifted = seconds - ALLOWANCE if arm == "candidate" else seconds
         self._cells[arm] += np.bincount(np.searchsorted(self.edges, shifted), minlength=len(self.edges) + 1)
 
     def judge(self, harm: float, safe: float) -> Judgement:
-        stable, candidate = self._longer("stable"), self._longer("candidate")
-        slower, faster = _Product(stable, candidate, self.tail), _Product(candidate, stable, self.tail)
+        stable, candidate = (longer(self._cells[arm], arm) for arm in ARMS)
+        slower, faster = Product(stable, candidate, self.tail), Product(candidate, stable, self.tail)
         reach = len(self.edges)
-        low = _last(lambda m: slower(m) >= -np.log(harm), -reach, reach)
-        high = -_last(lambda m: faster(m) >= -np.log(safe), -reach, reach)
+        low = _last(lambda m: bool(slower(m) >= -np.log(harm)), -reach, reach)
+        high = -_last(lambda m: bool(faster(m) >= -np.log(safe)), -reach, reach)
         return Judgement(
-            harm=slower(self.tolerated[0]),
-            safe=faster(-self.tolerated[1]),
+            harm=float(slower(self.tolerated[0])),
+            safe=float(faster(-self.tolerated[1])),
             low=0.0 if low == -reach else float(np.exp(low * self.step)),
             high=min(1e3, float(np.exp(high * self.step))),
             stable=self._at(stable),
-            candidate=self._at(candidate) + ALLOWANCE * bool(candidate.count),
-            requests=int(candidate.count),
+            candidate=self._at(candidate) + ALLOWANCE * bool(candidate.count[0]),
+            requests=int(candidate.count[0]),
         )
 
-    def _longer(self, arm: Arm) -> Sums:
-        """How many took longer than each edge."""
-        cells = self._cells[arm]
-        return Sums(cells.sum(), cells.sum() - np.cumsum(cells)[:-1])
-
-    def _at(self, longer: Sums) -> float:
+    def _at(self, seen: Sums) -> float:
         """The quantile seen, rounded up to the grid."""
-        reached = np.append(longer.total <= self.tail * longer.count, True)
-        return float(np.append(self.edges, SLOWEST)[np.argmax(reached)]) if longer.count else 0.0
+        reached = np.append(seen.total <= self.tail * seen.count, True)
+        return float(np.append(self.edges, SLOWEST)[np.argmax(reached)]) if seen.count[0] else 0.0
 
 
-class _Product:
+def longer(cells: Array, arm: Arm) -> Sums:
+    """How many took longer than each edge."""
+    count = cells.sum(axis=-1, keepdims=True)
+    return Sums(count, count - np.cumsum(cells, axis=-1)[..., :-1], None, KEPT[arm])
+
+
+class Product:
     """Log wealth against 'the quantile of `other` is at most that of `base`, `steps` grid steps further'."""
 
     def __init__(self, base: Sums, other: Sums, tail: float) -> None:
-        # Base: half is kept unbet, so that not knowing its quantile costs at most log 2.
-        at_least = np.logaddexp(0.0, under(base, tail)) - np.log(2.0)
-        self.base = np.append(0.0, at_least)
+        least = under(base, tail)
+        self.base = np.concatenate([np.zeros_like(least[..., :1]), least], axis=-1)
         self.other = over(other, tail)
 
-    def __call__(self, steps: int) -> float:
-        at = np.arange(len(self.base)) + steps
-        known = np.where(at < len(self.other), self.other[np.clip(at, 0, len(self.other) - 1)], 0.0)
-        return float(np.min(self.base + known))
+    def __call__(self, steps: int) -> Array:
+        at, edges = np.arange(self.base.shape[-1]) + steps, self.other.shape[-1]
+        known = np.where(at < edges, self.other[..., np.clip(at, 0, edges - 1)], 0.0)
+        return np.min(self.base + known, axis=-1)
 
 
 def _last(refused: Callable[[int], bool], low: int, high: int) -> int:

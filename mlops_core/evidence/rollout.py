@@ -74,8 +74,8 @@ class Evidence:
         return Finding(
             guard=guard,
             state=state,
-            low=found.low,
-            high=found.high,
+            low=max(found.low, guard.tolerance) if state == "harm" else found.low,
+            high=min(found.high, guard.tolerance) if state == "safe" else found.high,
             stable=found.stable,
             candidate=found.candidate,
             requests=found.requests,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from mlops_core.errors import UsageError
-from mlops_core.evidence.bets import Array, Sums
-from mlops_core.evidence.guards import Arm, Judgement
-from mlops_core.evidence.means import exceeds
+from mlops_core.evidence.bets import Array, Sums, last
+from mlops_core.evidence.guards import ARMS, KEPT, Arm, Judgement
+from mlops_core.evidence.means import COARSE, exceeds
 
 FIRST, CUTS, HELD = 200, 40, 20_000
 WORDS = {"f": "numbers", "U": "classes"}
@@ -75,46 +73,44 @@ class Shapes:
         if self.cuts is None:
             held = sum(map(len, self._held["candidate"]))
             return Judgement(harm=0.0, safe=0.0, low=0.0, high=1.0, stable=0.0, candidate=0.0, requests=held)
-        stable, candidate = self._shares("stable"), self._shares("candidate")
+        numbers = self._kind == "f"
+        stable, candidate = (shares(self._counts[arm], arm, numbers) for arm in ARMS)
         widest = int(np.argmax(np.abs(candidate.mean - stable.mean)))
         return Judgement(
-            harm=self._apart(stable, candidate, self.tolerance),
-            safe=self._together(stable, candidate, self.tolerance),
-            low=_crossing(lambda d: self._apart(stable, candidate, d) >= -np.log(harm)),
-            high=_crossing(lambda d: self._together(stable, candidate, d) < -np.log(safe), up=True),
+            harm=float(apart(stable, candidate, self.tolerance)),
+            safe=float(together(stable, candidate, self.tolerance, numbers)),
+            low=last(lambda d: apart(stable, candidate, d[:, None], 16) >= -np.log(harm), 0.0, 1.0, 4e-3),
+            high=-last(
+                lambda d: together(stable, candidate, -d[:, None], numbers, 16) >= -np.log(safe), -1.0, 0.0, 4e-3
+            ),
             stable=float(stable.mean[widest]),
             candidate=float(candidate.mean[widest]),
             requests=int(self._counts["candidate"].sum()),
         )
 
-    def _shares(self, arm: str) -> Sums:
-        """Counts at or under each cut, from none to all; or of each class."""
-        assert self.cuts is not None
-        cells = self._counts[arm]
-        part = np.append(0, np.cumsum(cells)) if self.cuts.dtype.kind == "f" else cells
-        return Sums(np.full(len(part), cells.sum()), part)
 
-    def _apart(self, stable: Sums, candidate: Sums, distance: float) -> float:
-        """Log wealth against 'no share differs by more than `distance`'."""
-        both = np.append(exceeds(candidate, stable, distance), exceeds(stable, candidate, distance))
-        return float(np.logaddexp.reduce(both) - np.log(len(both)))
-
-    def _together(self, stable: Sums, candidate: Sums, distance: float) -> float:
-        """Log wealth against 'some share differs by at least `distance`'."""
-        assert self.cuts is not None
-        numbers = self.cuts.dtype.kind == "f"
-        left, right = (slice(None, -1), slice(1, None)) if numbers else (slice(None), slice(None))
-        one, other = (
-            exceeds(Sums(a.count[left], a.total[left]), Sums(b.count[right], b.total[right]), -distance)
-            for a, b in ((stable, candidate), (candidate, stable))
-        )
-        return float(min(one.min(), other.min()))
+def shares(cells: Array, arm: Arm, numbers: bool) -> Sums:
+    """Counts at or under each cut, from none to all; or of each class."""
+    count = cells.sum(axis=-1, keepdims=True)
+    part = np.concatenate([np.zeros_like(count), np.cumsum(cells, axis=-1)], axis=-1) if numbers else cells
+    return Sums(np.broadcast_to(count, part.shape), part, None, KEPT[arm])
 
 
-def _crossing(holds: Callable[[float], bool], up: bool = False) -> float:
-    """The greatest distance for which `holds`, to 0.002; rounded down, or `up`."""
-    low, high = 0.0, 1.0
-    for _ in range(9):
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return high if up else low
+def apart(stable: Sums, candidate: Sums, distance: float, steps: int = COARSE) -> Array:
+    """Log wealth against 'no share differs by more than `distance`'."""
+    both = exceeds(candidate, stable, distance, steps), exceeds(stable, candidate, distance, steps)
+    return np.logaddexp.reduce(np.concatenate(both, axis=-1), axis=-1) - np.log(2 * both[0].shape[-1])
+
+
+def together(stable: Sums, candidate: Sums, distance: float, numbers: bool, steps: int = COARSE) -> Array:
+    """Log wealth against 'some share differs by at least `distance`'."""
+    left, right = (slice(None, -1), slice(1, None)) if numbers else (slice(None), slice(None))
+    one, other = (
+        exceeds(_part(a, left), _part(b, right), -distance, steps).min(axis=-1)
+        for a, b in ((stable, candidate), (candidate, stable))
+    )
+    return np.minimum(one, other)
+
+
+def _part(sums: Sums, part: slice) -> Sums:
+    return sums._replace(count=sums.count[..., part], total=sums.total[..., part])
