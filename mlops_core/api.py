@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from mlops_core.access import Key
     from mlops_core.config import Origin
     from mlops_core.flow import Finished
+    from mlops_core.flow.keeping import Told
     from mlops_core.flow.rolling import Verb
+    from mlops_core.forgetting import Found
     from mlops_core.plugins import Plugins
     from mlops_core.rollout.watch import Look
 
@@ -282,6 +284,28 @@ def stop(project: Path, overrides: Sequence[str] = (), *, reason: str = "") -> b
         if recorded:
             ledger.desire(name, None, deployer=choice.plugin, actor=whoami(), reason=reason or "stopped by hand")
         return stopped
+
+
+def feedback(project: Path, path: Path, *, id: str = "id", label: str = "label", overrides: Sequence[str] = ()) -> Told:
+    """Keeps the labels of a CSV, JSON lines or Parquet file by prediction id; the endpoint need not run.
+
+    Raises DataError with the wrong rows; then none is kept.
+    """
+    from mlops_core.flow import keeping
+
+    with _context(project, overrides) as context:
+        return keeping.label(context, Path(path), id, label)
+
+
+def forget(project: Path, where: Mapping[str, str], *, reason: str, overrides: Sequence[str] = ()) -> Found:
+    """Erases a subject's rows from the prediction log, labels, windows and quarantine, and says so in the audit.
+
+    `where`: column -> value as text; all must hold. Gives what went, and the frozen files that still hold it.
+    """
+    from mlops_core.flow import keeping
+
+    with _context(project, overrides) as context:
+        return keeping.forget(context, where, reason)
 
 
 def create_key(

@@ -121,7 +121,7 @@ def compact(log: Path, now: float | None = None) -> int:
     folder, now = Path(log) / "labels", time.time() if now is None else now
     days: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        if segments.settled(path, now):
+        if segments.settled(path, now) and not segments.spared(path):
             days.setdefault(path.name[:8], []).append(path)
     for day, paths in days.items():
         with contextlib.suppress(OSError), contextlib.ExitStack() as held:

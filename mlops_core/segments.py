@@ -19,6 +19,7 @@ from pathlib import Path
 
 BYTES = 64 * 1024 * 1024
 HOUR = 3600.0
+SPARED = ".followed"
 SETTLED = 600.0  # seconds after its hour when nobody writes to a segment any more
 
 
@@ -130,6 +131,14 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left half-written; to be called `alone`, when nobody else is at it."""
+    for pattern in (".*.jsonl.[0-9]*", ".*.parquet.[0-9]*"):
+        for path in folder.glob(pattern):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def began(path: Path) -> float:
     """When the hour (or day) of a file began, from its name; now for a name that is not ours, so that it is left
     alone."""
@@ -142,6 +151,26 @@ def began(path: Path) -> float:
 
 def settled(path: Path, now: float) -> bool:
     return began(path) + HOUR + SETTLED <= now
+
+
+def spare(folder: Path, since: float | None) -> None:
+    """Asks that lines from `since` on stay lines: somebody follows them. None: nobody does any more."""
+    path = folder / SPARED
+    if since is None:
+        path.unlink(missing_ok=True)
+        return
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    work = path.with_name(f"{SPARED}.{os.getpid()}")
+    work.write_text(str(since))
+    work.replace(path)
+
+
+def spared(path: Path) -> bool:
+    """Whether somebody follows lines of this segment."""
+    try:
+        return began(path) + HOUR + SETTLED > float((path.parent / SPARED).read_text())
+    except (OSError, ValueError):
+        return False
 
 
 def sync_folder(folder: Path) -> None:

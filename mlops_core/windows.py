@@ -83,8 +83,10 @@ def compact(serving_log: Path, now: float | None = None) -> int:
     Where the folder cannot be written, the segments stay and are read as they are.
     """
     folder, now, count = Path(serving_log), time.time() if now is None else now, 0
-    feedback.compact(folder, now)
     with segments.alone(folder):
+        segments.sweep(folder)
+        segments.sweep(folder / "labels")
+        feedback.compact(folder, now)
         for segment in sorted(folder.glob("*.jsonl")):
             if segments.settled(segment, now) and not segments.spared(segment):
                 with contextlib.suppress(OSError, StoreError), segments.locked(segment):

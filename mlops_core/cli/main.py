@@ -23,6 +23,8 @@ COMMANDS = {
     "predict": "ask the running endpoint",
     "rollout": "the rollout under way: status, pause, resume, promote, abort",
     "versions": "list versions; show, promote or roll back one; audit",
+    "feedback": "give labels to logged predictions, from a file",
+    "forget": "erase a subject from everything that was logged of it",
     "keys": "make, list and revoke the keys of callers",
     "stop": "stop the endpoint",
     "config": "the composed declaration, and where each value came from",

@@ -33,7 +33,7 @@ def line(id: str, at: float = HOUR, rows: Sequence[Mapping[str, Any]] = ({},), *
     features = {"age": [r.get("age", 30) for r in rows], "home": [r.get("home", "rent") for r in rows]}
     answer = {"prediction": ["good"] * len(rows), "probability": [[0.25, 0.75]] * len(rows)}
     found = {"id": id, "time": at, "version": 1, "arm": "", "role": "stable", "rows": len(rows), "seconds": 0.001}
-    return found | {"features": features, "answer": answer} | more
+    return found | ({} if "error" in more else {"features": features, "answer": answer}) | more
 
 
 def segment(log: Path, *lines: Mapping[str, Any], at: float = HOUR, replica: str = "1-aa-0") -> Path:
