@@ -127,7 +127,7 @@ class Driver:
         look = self.watch.look()
         write_state(
             rolling.held(self.context).with_name("rollout.json"),
-            {"rollout": rollout.id, "step": rollout.step, "at": time.time(), "look": look},
+            {"driver": os.getpid(), "rollout": rollout.id, "step": rollout.step, "at": time.time(), "look": look},
         )
         return decide(rollout, look), look
 
