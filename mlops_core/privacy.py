@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mlops_core.contracts import Signature
 from mlops_core.errors import StoreError
 
 KEY = "privacy.key"
@@ -28,6 +29,22 @@ def seconds(retention: str) -> float:
     """How long rows are kept: '90d' is 7,776,000; 0.0 for what is no duration (and for '': as long as you like)."""
     found = DURATION.fullmatch(retention)
     return float(found[1]) * SECONDS[found[2]] if found else 0.0
+
+
+def personal(signature: Signature) -> bool:
+    """Whether requests hold values that may not be told."""
+    return any("pii" in c.roles for c in signature.inputs)
+
+
+def trace(error: BaseException, quiet: bool) -> str:
+    """An unforeseen error for the log; where it must be `quiet`, where it was raised but not its words, which may be
+    those of a caller."""
+    import traceback
+
+    if not quiet:
+        return "".join(traceback.format_exception(error)).rstrip()
+    places = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    return f"{type(error).__name__} (its message is left out: the model takes pii columns)\n{places}"
 
 
 class Pseudonyms:

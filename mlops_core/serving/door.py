@@ -136,6 +136,11 @@ def _presented(headers: Headers) -> tuple[bytes, bytes]:
     return (id, secret) if mark == b"mlops" and id and secret else (b"", b"")
 
 
+def shown(headers: Headers) -> str:
+    """The id of the key that a caller shows, to say who sent a label; '' without one."""
+    return _presented(headers)[0].decode("latin-1")
+
+
 def _unknown(given: bool) -> Refused:
     """The same words for a key that never was, is wrong, revoked or expired: a guess learns nothing."""
     what = "this key is not known here" if given else "a key is needed"

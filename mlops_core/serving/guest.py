@@ -24,8 +24,9 @@ import orjson
 
 from mlops_core.contracts import Serving, restore
 from mlops_core.errors import MlopsError
+from mlops_core.privacy import personal, trace
 from mlops_core.serving.answering import answer
-from mlops_core.serving.log import logged
+from mlops_core.serving.log import logged, pseudonyms
 from mlops_core.serving.models import Loaded, load_version
 from mlops_core.serving.problems import Refused
 
@@ -57,21 +58,21 @@ def main() -> int:
         line.sendall(pack({"error": ""}))
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
             while True:
-                line.sendall(_reply(model, serving.name, *_read(frames)))
+                line.sendall(_reply(model, serving, *_read(frames)))
     return 0
 
 
-def _reply(model: Loaded, endpoint: str, head: dict[str, Any], body: bytes) -> bytes:
+def _reply(model: Loaded, serving: Serving, head: dict[str, Any], body: bytes) -> bytes:
     number = head["number"]
     try:
-        found = answer(model, endpoint, head["form"], head["id"], body, head["max_rows"])
+        found = answer(model, serving.name, head["form"], head["id"], body, head["max_rows"])
         said = {"id": found.id, "rows": found.batch.rows, "unseen": found.batch.unseen}
-        kept = logged(model.bundle.signature, found.batch.columns, found.answer)
+        kept = logged(model.bundle.signature, found.batch.columns, found.answer, pseudonyms(serving))
         return pack({"number": number, "state": "answered", **said, "logged": kept}, found.body)
     except Refused as refused:
         return pack({"number": number, "state": "refused", "status": refused.status}, refused.body())
     except Exception as error:  # the owner's stable version answers instead
-        log.warning("version %s failed", model.version, exc_info=True)
+        log.warning("version %s failed: %s", model.version, trace(error, personal(model.bundle.signature)))
         return pack({"number": number, "state": "failed", "error": type(error).__name__})
 
 

@@ -17,19 +17,21 @@ import os
 import threading
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from mlops_core.bundle import Bundle, to_plain
-from mlops_core.contracts import Columns, Signature, plain
+from mlops_core.contracts import Columns, Serving, Signature, plain
+from mlops_core.privacy import KEY, Pseudonyms
+from mlops_core.segments import Appender
 
 Logged = dict[str, dict[str, list[Any]]]  # features and answer, column by column
 
 EVERY = 0.2
 ROWS_WAITING = 200_000
-SEGMENT_BYTES = 64 * 1024 * 1024
 log = logging.getLogger("mlops_core.serving")
 
 
@@ -54,23 +56,35 @@ class Entry:
     logged: Logged | None = None
 
 
-def logged(signature: Signature, columns: Columns, answer: Columns) -> Logged:
-    """What is kept of a request: its features but those with role `pii`, and the answer, as plain lists."""
+def logged(signature: Signature, columns: Columns, answer: Columns, names: Pseudonyms | None = None) -> Logged:
+    """What is kept of a request: its features but those with role `pii`, and the answer, as plain lists; with
+    `names` keyed hashes of the others beside them, under `hashed`."""
     kept = [c.name for c in signature.inputs if "pii" not in c.roles]
-    return {
+    found = {
         "features": {name: to_plain(columns[name]) for name in kept},
         "answer": {name: to_plain(values) for name, values in answer.items()},
     }
+    pii = [c.name for c in signature.inputs if "pii" in c.roles] if names else []
+    return found | {"hashed": {name: names.all(name, to_plain(columns[name])) for name in pii}} if names else found
+
+
+def pseudonyms(serving: Serving) -> Pseudonyms | None:
+    """What hashes the pii columns of this endpoint; None where they are dropped."""
+    return Pseudonyms(serving.state / KEY) if serving.privacy == "hash" else None
 
 
 class PredictionLog:
     """Appends answers to a segment in `folder`. Thread-safe."""
 
-    def __init__(self, folder: Path, every: float = EVERY, waiting: int = ROWS_WAITING) -> None:
+    def __init__(
+        self, folder: Path, every: float = EVERY, waiting: int = ROWS_WAITING, names: Pseudonyms | None = None
+    ) -> None:
         self.folder = Path(folder)
+        self.names = names
         self.every = every
         self.limit = waiting
         self.written = 0
+        self.written_at = 0.0
         self.dropped = 0
         self.error = ""
         self._queue: list[tuple[float, Entry]] = []
@@ -78,7 +92,7 @@ class PredictionLog:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._stop = threading.Event()
-        self._segment = _Segment(self.folder)
+        self._segment = Appender(self.folder)
         self._signatures: dict[int, Signature] = {}
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
@@ -89,6 +103,7 @@ class PredictionLog:
         described = {
             "signature": plain(bundle.signature),
             "target_dtype": bundle.model.target_dtype,
+            "pii": "hash" if self.names else "drop",
             "bundle": bundle.sha256,
         }
         try:
@@ -119,6 +134,7 @@ class PredictionLog:
             try:
                 self._segment.append(b"".join(self._line(*t) for t in taken))
                 self.written += rows
+                self.written_at = time.time()
                 self.error = ""
             except Exception as error:  # the log must not stop the answers
                 self._failed(error, rows)
@@ -133,7 +149,9 @@ class PredictionLog:
             self._failed(error, 0)
 
     def status(self) -> dict[str, Any]:
-        return {"written": self.written, "waiting": self._waiting, "dropped": self.dropped, "error": self.error}
+        at = datetime.fromtimestamp(self.written_at, UTC).isoformat(timespec="milliseconds") if self.written_at else ""
+        counts = {"written": self.written, "waiting": self._waiting, "dropped": self.dropped}
+        return {**counts, "error": self.error, "written_at": at}
 
     def _run(self) -> None:
         while not self._stop.wait(self.every):
@@ -147,7 +165,7 @@ class PredictionLog:
         elif entry.logged is not None:
             line |= entry.logged
         elif entry.columns is not None and entry.answer is not None:
-            line |= logged(self._signatures[entry.version], entry.columns, entry.answer)
+            line |= logged(self._signatures[entry.version], entry.columns, entry.answer, self.names)
         if entry.instead:
             line["instead"] = entry.instead
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
@@ -157,46 +175,3 @@ class PredictionLog:
         if not self.error:
             log.error("prediction log %s: %s; answers go on, unlogged", self.folder, error)
         self.error = f"{type(error).__name__}: {error}"
-
-
-class _Segment:
-    """The file this replica appends to; a new one each hour, when it is large, and after a failed write."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.replica = f"{os.getpid()}-{os.urandom(4).hex()}"
-        self.count = 0
-        self.hour = ""
-        self.size = 0
-        self.file: int | None = None
-
-    def append(self, data: bytes) -> None:
-        hour = time.strftime("%Y%m%dT%H", time.gmtime())
-        if self.file is None or hour != self.hour or self.size >= SEGMENT_BYTES:
-            self._open(hour)
-        assert self.file is not None
-        try:
-            done = os.write(self.file, data)
-            while done < len(data):
-                done += os.write(self.file, data[done:])
-        except OSError:
-            # The last line may be torn: what comes next goes to a new file.
-            file, self.file = self.file, None
-            os.close(file)
-            raise
-        self.size += len(data)
-
-    def _open(self, hour: str) -> None:
-        self.close()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        name = f"{hour}-{self.replica}-{self.count}.jsonl"
-        self.file = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self.count, self.hour, self.size = self.count + 1, hour, 0
-
-    def close(self) -> None:
-        if self.file is not None:
-            file, self.file = self.file, None
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)

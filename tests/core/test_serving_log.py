@@ -20,10 +20,10 @@ import httpx
 import numpy as np
 import pytest
 
+from mlops_core import segments
 from mlops_core.bundle import open_bundle
 from mlops_core.contracts import Serving
 from mlops_core.serving import create_app
-from mlops_core.serving import log as logging_room
 from mlops_core.serving.log import Entry, PredictionLog
 from mlops_core.windows import collect
 
@@ -194,7 +194,7 @@ def test_kill_9_loses_at_most_what_was_waiting(tiny_serving: Servings) -> None:
 
 
 def test_a_segment_ends_when_it_is_large(log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging_room, "SEGMENT_BYTES", 100)
+    monkeypatch.setattr(segments, "BYTES", 100)
     for i in range(3):
         log.add(entry(str(i), 1))
         log.flush()

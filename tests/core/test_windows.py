@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import datetime
 import json
 import shutil
@@ -21,7 +22,6 @@ from mlops_core.contracts import Serving
 from mlops_core.errors import StoreError, UsageError
 from mlops_core.features import to_columns
 from mlops_core.serving import create_app
-from mlops_core.serving.forms import PLAIN
 from mlops_core.windows import answered, collect, compact
 
 Servings = Callable[..., Serving]
@@ -45,7 +45,9 @@ SCHEMA = {
 
 @pytest.fixture
 def serving(tiny_serving: Servings) -> Serving:
-    return tiny_serving({1: 100.0, 2: 0.0})
+    serving = tiny_serving({1: 100.0, 2: 0.0})
+    routes = (serving.routes[0], dataclasses.replace(serving.routes[1], role="warm"))
+    return dataclasses.replace(serving, routes=routes)
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def ask(serving: Serving) -> Iterator[Callable[..., Any]]:
     app = create_app(serving)
 
     def call(id: str, rows: Any = ROWS, version: int = 1) -> Any:
-        app._run(app._table, app._table.loaded[version], PLAIN, id, json.dumps({"rows": rows}).encode())
+        app._answered(app._table, app._table.loaded[version], "plain", id, json.dumps({"rows": rows}).encode(), 0)
         app._log.flush()
         return next(serving.log.glob("*.jsonl"))
 
@@ -138,7 +140,9 @@ def test_reading_while_writing_never_sees_half_a_request(serving: Serving, tmp_p
     def write() -> int:
         count = 0
         while not over.is_set():
-            app._run(app._table, app._table.first, PLAIN, f"r{count}", b'{"rows": [{"income": 1}, {"income": 2}]}')
+            app._answered(
+                app._table, app._table.first, "plain", f"r{count}", b'{"rows": [{"income": 1}, {"income": 2}]}', 0
+            )
             app._log.flush()
             count += 1
         return count
@@ -167,7 +171,7 @@ def test_segments_of_past_hours_become_parquet_once(ask: Callable[..., Any], ser
     assert compact(serving.log, now=began + 3600) == 0
     kept = segment.read_bytes()
     assert compact(serving.log, now=began + 3600 + 601) == 1
-    assert sorted(p.suffix for p in serving.log.iterdir()) == [".json", ".json", ".parquet", ".parquet"]
+    assert sorted(p.suffix for p in serving.log.glob("[!.]*")) == [".json", ".json", ".parquet", ".parquet"]
     assert pl.read_parquet(_collected(serving, tmp_path, 2)).equals(before)
     assert collect(serving.log, tmp_path, endpoint="credit") is not None
     segment.write_bytes(kept)  # killed between writing the Parquet and removing the segment
