@@ -1,7 +1,7 @@
 """Wealth of a bettor against a claim about a mean, as a logarithm: an e-process in closed form.
 
 If the claim is true, the wealth ever reaches 1 / alpha with a probability of at most alpha (Ville, 1939), however often
-and at whatever times one looks. All functions take arrays and broadcast.
+and at whatever times one looks. It depends on counts and sums only. All functions take arrays and broadcast.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Array = Any
-PRIORS = ((0.5, 0.5), (1.0, 10.0), (1.0, 100.0))  # Beta: any rate (Jeffreys); some percent; some per mille
-STAKES = 0.5 * 2.0 ** -np.arange(8.0)  # at most a half: then the wealth is monotone in the bound
 LEAST = 1e-300  # in place of 0 under a logarithm
+SHARES = 0.99 * 2.0 ** -np.arange(12.0)  # of what may be bet at most: 99 % to 0.05 %
+STAKES = 0.5 * 2.0 ** -np.arange(8.0)  # at most a half: then the wealth is monotone in the bound
 
 
 class Sums(NamedTuple):
@@ -29,12 +29,10 @@ class Sums(NamedTuple):
     squares: Array | None = None
     kept: float = 0.0
 
-    def wide(self) -> Sums:
-        """With an axis more, to broadcast against a grid."""
-        count, total = np.asarray(self.count, float)[..., None], np.asarray(self.total, float)[..., None]
-        return Sums(
-            count, total, None if self.squares is None else np.asarray(self.squares, float)[..., None], self.kept
-        )
+    def each(self, change: Callable[[Array], Array]) -> Sums:
+        """With its arrays changed alike."""
+        squares = None if self.squares is None else change(np.asarray(self.squares, float))
+        return Sums(change(np.asarray(self.count, float)), change(np.asarray(self.total, float)), squares, self.kept)
 
     @property
     def mean(self) -> Array:
@@ -42,68 +40,54 @@ class Sums(NamedTuple):
 
 
 def over(sums: Sums, bound: Array) -> Array:
-    """Log wealth against 'the mean is at most `bound`'. Falls as `bound` grows."""
-    wealth = _mixed(sums) - _likelihood(sums, np.minimum(np.clip(bound, 0.0, 1.0), sums.mean))
-    return np.where(np.asarray(bound) < 0, np.inf, _spread(sums, wealth, bound, 1.0))
+    """Log wealth against 'the mean is at most `bound`'. Falls as `bound` grows.
+
+    Who bets the share r of the most that may be bet multiplies the wealth by 1 + r (x / bound - 1) with each value x;
+    this is the likelihood ratio of a rate of bound + r (1 - bound). The wealth is averaged over shares (the grid Kelly
+    bet of Waudby-Smith and Ramdas, 2024). Values between 0 and 1 count as the mixture of a 0 and a 1 that they are,
+    which can only lower it (the sub-Bernoulli case of Howard, Ramdas, McAuliffe and Sekhon, 2021).
+    """
+    n, k, within = np.asarray(sums.count, float), np.asarray(sums.total, float), np.clip(bound, LEAST, 1.0)
+    share = _first(SHARES, np.broadcast(n, k, within).ndim)
+    wealth = _mean_of(k * np.log(1.0 + share * (1.0 / within - 1.0)) + (n - k) * np.log1p(-share))
+    if sums.squares is not None:
+        wealth = np.logaddexp(wealth, _empirical(sums, bound)) - np.log(2.0)
+    if sums.kept:
+        wealth = np.logaddexp(np.log(sums.kept), wealth + np.log1p(-sums.kept))
+    return np.where(np.asarray(bound) < 0, np.inf, wealth)
 
 
 def under(sums: Sums, bound: Array) -> Array:
     """Log wealth against 'the mean is at least `bound`'. Grows with `bound`."""
-    wealth = _mixed(sums) - _likelihood(sums, np.maximum(np.clip(bound, 0.0, 1.0), sums.mean))
-    return np.where(np.asarray(bound) > 1, np.inf, _spread(sums, wealth, bound, -1.0))
+    count, total, squares, kept = sums
+    mirrored = None if squares is None else count - 2.0 * total + squares
+    return over(Sums(count, np.subtract(count, total), mirrored, kept), 1.0 - np.asarray(bound))
 
 
-def last(refused: Callable[[Array], Array], low: float, high: float, to: float) -> float:
+def last(refused: Callable[[Array], Array], low: float, high: float, to: float, at_once: int = 18) -> float:
     """The greatest number that is refused, to the precision `to`: all under it are, too. `low` where none is."""
     while high - low > to:
-        tried = np.linspace(low, high, 20)
+        tried = np.linspace(low, high, at_once + 2)
         passed = int(np.argmin(np.append(refused(tried[1:-1]), False)))
         low, high = float(tried[passed]), float(tried[passed + 1])
     return low
 
 
-def _spread(sums: Sums, wealth: Array, bound: Array, sign: float) -> Array:
-    """The wealth of one who bets by two methods, half each, and keeps a share."""
-    if sums.squares is not None:
-        wealth = np.logaddexp(wealth, _empirical(sums, bound, sign)) - np.log(2.0)
-    return np.logaddexp(np.log(sums.kept), wealth + np.log1p(-sums.kept)) if sums.kept else wealth
-
-
-def _mixed(sums: Sums) -> Array:
-    """Log of the Bernoulli likelihood averaged over Beta priors (Robbins, 1970; the beta-binomial mixture of Howard,
-    Ramdas, McAuliffe and Sekhon, 2021). Over the likelihood at the true mean it is a nonnegative martingale for 0 or 1,
-    and a supermartingale for any values in [0, 1], since the likelihood is convex in them."""
-    n, k = np.asarray(sums.count, float), np.asarray(sums.total, float)
-    parts = [_log_beta(k + a, n - k + b) - float(_log_beta(a, b)) for a, b in PRIORS]
-    return np.logaddexp.reduce(parts, axis=0) - np.log(len(PRIORS))
-
-
-def _likelihood(sums: Sums, mean: Array) -> Array:
-    n, k = np.asarray(sums.count, float), np.asarray(sums.total, float)
-    return k * np.log(np.maximum(mean, LEAST)) + (n - k) * np.log(np.maximum(1.0 - mean, LEAST))
-
-
-def _empirical(sums: Sums, bound: Array, sign: float) -> Array:
+def _empirical(sums: Sums, bound: Array) -> Array:
     """Log wealth that grows with the variance seen instead of the worst: exp(s d - psi(s) d^2) <= 1 + s d for d >= -1,
     psi(s) = -log(1 - s) - s (Fan, Grama and Liu, 2015; Waudby-Smith and Ramdas, 2024), averaged over stakes s."""
-    n, total, squares = (np.asarray(v, float)[..., None] for v in sums[:3])
-    bound = np.asarray(bound, float)[..., None]
-    gain = STAKES * (sign * (total - n * bound))
-    cost = (-np.log1p(-STAKES) - STAKES) * (squares - 2 * bound * total + n * bound**2)
-    logs = gain - cost
-    most = logs.max(axis=-1, keepdims=True)
-    return most[..., 0] + np.log(np.exp(logs - most).mean(axis=-1))
+    n, total, squares = (np.asarray(v, float) for v in sums[:3])
+    off = squares - 2 * np.asarray(bound) * total + n * np.square(bound)
+    stake = _first(STAKES, off.ndim)
+    return _mean_of(stake * (total - n * bound) + (np.log1p(-stake) + stake) * off)
 
 
-def _log_beta(a: Array, b: Array) -> Array:
-    return _log_gamma(a) + _log_gamma(b) - _log_gamma(np.add(a, b))
+def _first(values: Array, axes: int) -> Array:
+    """`values` on a first axis, before `axes` others."""
+    return values.reshape(-1, *[1] * axes)
 
 
-def _log_gamma(x: Array) -> Array:
-    """Stirling's series after a shift by eight (DLMF 5.11.1); error under 1e-9 for x > 0."""
-    x = np.asarray(x, float)
-    y = x + 8
-    shift = np.log(x * (x + 1) * (x + 2) * (x + 3) * (x + 4) * (x + 5) * (x + 6) * (x + 7))
-    return (
-        (y - 0.5) * np.log(y) - y + 0.9189385332046727 + (1 / 12 - (1 / 360 - 1 / (1260 * y * y)) / (y * y)) / y - shift
-    )
+def _mean_of(logs: Array) -> Array:
+    """The logarithm of the mean over the first axis."""
+    most = logs.max(axis=0)
+    return most + np.log(np.exp(logs - most).mean(axis=0))

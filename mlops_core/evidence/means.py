@@ -7,7 +7,7 @@ import numpy as np
 from mlops_core.evidence.bets import Array, Sums, last, over, under
 from mlops_core.evidence.guards import ARMS, KEPT, Arm, Judgement
 
-STEPS, COARSE = 128, 48  # for the judgement; for an interval that is shown
+STEPS, COARSE = 64, 32  # for the judgement; for an interval that is shown
 
 
 class Means:
@@ -44,15 +44,23 @@ def exceeds(first: Sums, second: Sums, difference: Array, steps: int = STEPS) ->
     Each arm's wealth is an e-process in its own observations, whatever the shares, batches and looks; so is their
     product, for each pair of means. The smallest product over all pairs that the claim allows is an e-process against
     the whole claim (universal inference: Wasserman, Ramdas and Balakrishnan, 2020), and its smallest lies where the
-    means differ by just `difference`. Between two grid points it is bounded from below: the grid costs power (under
-    1 % of the difference), never validity.
+    means differ by just `difference`. Between two grid points it is bounded from below: the grid costs power (1.5 %
+    of the difference), never validity. Where the means seen agree with the claim it is -inf.
     """
-    first, second = first.wide(), second.wide()
-    difference = np.asarray(difference, float)[..., None]
-    low = second.mean
-    high = np.maximum(low, first.mean - difference)
+    shape = np.broadcast_shapes(np.shape(first.count), np.shape(second.count), np.shape(difference))
+    difference = np.broadcast_to(difference, shape)
+    wealth = np.full(shape, -np.inf)
+    open_ = np.asarray(first.mean - second.mean > difference)
+    if open_.any():
+        first, second = (arm.each(lambda v: np.broadcast_to(v, shape)[open_][:, None]) for arm in (first, second))
+        wealth[open_] = _least(first, second, difference[open_][:, None], steps)
+    return wealth
+
+
+def _least(first: Sums, second: Sums, difference: Array, steps: int) -> Array:
+    low, high = second.mean, first.mean - difference
     grid = low + (high - low) * np.linspace(0.0, 1.0, steps)
-    ends = np.zeros_like(grid[..., :1])
+    ends = np.zeros_like(low)
     below, above = np.concatenate([ends, grid], axis=-1), np.concatenate([grid, ends + 1.0], axis=-1)
     return np.min(under(second, below) + over(first, above + difference), axis=-1)
 

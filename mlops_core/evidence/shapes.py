@@ -79,10 +79,8 @@ class Shapes:
         return Judgement(
             harm=float(apart(stable, candidate, self.tolerance)),
             safe=float(together(stable, candidate, self.tolerance, numbers)),
-            low=last(lambda d: apart(stable, candidate, d[:, None], 16) >= -np.log(harm), 0.0, 1.0, 4e-3),
-            high=-last(
-                lambda d: together(stable, candidate, -d[:, None], numbers, 16) >= -np.log(safe), -1.0, 0.0, 4e-3
-            ),
+            low=last(lambda d: apart(stable, candidate, d, 16) >= -np.log(harm), 0.0, 1.0, 4e-3, 1),
+            high=-last(lambda d: together(stable, candidate, -d, numbers, 16) >= -np.log(safe), -1.0, 0.0, 4e-3, 1),
             stable=float(stable.mean[widest]),
             candidate=float(candidate.mean[widest]),
             requests=int(self._counts["candidate"].sum()),

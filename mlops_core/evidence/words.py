@@ -25,8 +25,8 @@ _NAMES = {"errors": "error rate", "latency": "latency", "predictions": "predicti
 _DIFFERENCE = "difference between {f.low:+.2%} and {f.high:+.2%}, tolerated {t:+.2%}"
 _SEEN = {
     "errors": "{f.candidate:.2%} against {f.stable:.2%}, " + _DIFFERENCE,
-    "latency": "{f.candidate:.3g} s against {f.stable:.3g} s, factor between {f.low:.3g} and {f.high:.3g} "
-    "(5 ms forgiven), tolerated {t:g}",
+    "latency": "{f.candidate:.3g} s against {f.stable:.3g} s, factor {f.low:.3g} to {f.high:.4g} (5 ms forgiven), "
+    "tolerated {t:g}",
     "predictions": "distance of the distributions between {f.low:.3f} and {f.high:.3f}, tolerated {t:g}",
     "metric": "{f.candidate:.4f} against {f.stable:.4f}, " + _DIFFERENCE.replace(".2%", ".4f"),
 }

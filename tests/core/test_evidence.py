@@ -425,11 +425,6 @@ def test_wealth_is_monotone_in_the_bound(count: int, total: int, one: float, oth
         assert bets.under(sums, low) <= bets.under(sums, high) + 1e-6
 
 
-def test_the_gamma_function_is_the_known_one() -> None:
-    x = np.array([0.5, 1.0, 3.5, 10.0, 1234.5, 1e7])
-    assert bets._log_gamma(x) == pytest.approx([math.lgamma(v) for v in x], abs=1e-9, rel=1e-13)
-
-
 @pytest.mark.parametrize(
     "feed,words",
     [
