@@ -1,9 +1,10 @@
 """The ASGI front door, without a framework: a request costs parsing, the model, and little else.
 
-    GET  /  /docs  /openapi.json  /status  /healthz  /readyz
+    GET  /  /docs  /openapi.json  /status  /metrics  /healthz  /readyz
     POST /predict
     GET  /v2  /v2/health/live  /v2/health/ready  /v2/models/NAME[/versions/N][/ready]
     POST /v2/models/NAME[/versions/N]/infer
+    POST /v2/models/NAME/feedback
 
 Versions change with `apply`: the new ones are loaded and must answer their smoke set first, then one
 assignment switches; requests under way end with the models they began with. Candidates and shadows are guests
@@ -15,25 +16,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
 from mlops_core.contracts import Route, Serving
-from mlops_core.serving import forms, openapi, pages, protocol_v2, requests
+from mlops_core.privacy import personal, trace
+from mlops_core.serving import exposition, forms, openapi, pages, protocol_v2, requests
 from mlops_core.serving.answering import answer
-from mlops_core.serving.door import Door, scope_of
+from mlops_core.serving.door import Door, scope_of, shown
 from mlops_core.serving.guests import Failed, Guest
-from mlops_core.serving.log import Entry, PredictionLog
+from mlops_core.serving.labelling import Labelling
+from mlops_core.serving.log import Entry, PredictionLog, pseudonyms
 from mlops_core.serving.models import Known, Loaded, Table, load
 from mlops_core.serving.problems import Refused
 from mlops_core.serving.requests import Gone, Receive, Scope, Send
+from mlops_core.serving.telemetry import Telemetry, told
 
 if TYPE_CHECKING:
     from mlops_core.plugins import Plugins
@@ -60,30 +67,37 @@ class App:
         self._table = load(serving, plugins)
         self._door = Door(serving)
         self._copies: set[asyncio.Task[None]] = set()
-        self._log = _open_log(self._table)
+        self._log, self._labels = _open_log(self._table), Labelling(serving.log)
         self._applying = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="predict")
-        self._counts = {"requests": 0, "rows": 0, "refused": 0, "failed": 0, "unseen": 0}
-        self._by_version: dict[int, int] = {}
+        self._telemetry = Telemetry(self._beside)
         self.draining = False
 
     @property
     def serving(self) -> Serving:
         return self._table.serving
 
+    @property
+    def personal(self) -> bool:
+        """Whether requests hold values that no log may tell."""
+        table = self._table
+        known: list[Known] = [*table.loaded.values(), *table.guests.values()]
+        return any(personal(model.bundle.signature) for model in known)
+
     def apply(self, serving: Serving) -> None:
         """Makes `serving` so, or raises ServingError and leaves everything as it was. Blocks while models load:
         call it in a thread where an event loop runs."""
         with self._applying:
-            before, old = self._table, self._log
+            before, old, labels = self._table, self._log, self._labels
             table = load(serving, self._plugins, before)
             if serving.log == self._table.serving.log:
                 _keep(old, table)
             else:
-                self._log = _open_log(table)
+                self._log, self._labels = _open_log(table), Labelling(serving.log)
             self._table, self._door = table, Door(serving)
             if old is not self._log:
                 old.close()
+                labels.close()
             for guest in before.guests.values():
                 if guest not in table.guests.values():
                     guest.close()  # what it was asked and has not answered, the stable version answers
@@ -94,27 +108,47 @@ class App:
         for guest in self._table.guests.values():
             guest.close()
         self._log.close()
+        self._labels.close()
+        self._telemetry.close()
+
+    def share(self, folder: Path) -> None:
+        """From now on `status` and /metrics are of all processes of the endpoint that share this folder."""
+        self._telemetry.share(folder)
 
     def status(self) -> dict[str, Any]:
-        """Counts since the start, and how the prediction log fares."""
-        table = self._table
+        """Counts since the start, and how guests and the prediction log fare. Reads files where it is shared."""
+        serving, whole = self._table.serving, self._telemetry.whole()
         routes = [
             {"version": r.version, "weight": r.weight, "role": r.role, "arm": r.arm, "sha256": r.sha256}
-            for r in table.serving.routes
+            for r in serving.routes
         ]
-        by_version = {str(v): n for v, n in sorted(self._by_version.items())}
-        return {
-            "name": table.serving.name,
-            "routes": routes,
-            **self._counts,
-            "by_version": by_version,
-            "guests": {str(v): guest.status() for v, guest in sorted(table.guests.items())},
-            "log": self._log.status(),
-        }
+        return {"name": serving.name, "routes": routes, **told(whole)}
 
-    def count(self, what: str) -> None:
-        """One more request that was 'refused' or 'failed'."""
-        self._counts[what] += 1
+    def metrics(self) -> bytes:
+        """The same for Prometheus."""
+        serving = self._table.serving
+        return exposition.expose(self._telemetry.whole(), serving.name, _version(), serving.routes)
+
+    def count(self, what: Literal["refused", "failed"], status: int = 500) -> None:
+        """One more request that was 'refused' with a status, or 'failed'."""
+        if what == "refused":
+            self._telemetry.refused(status)
+        else:
+            self._telemetry.failed()
+
+    def _beside(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """For the telemetry: what guests and the prediction log count, and how they are now."""
+        guests = {str(v): guest.status() for v, guest in sorted(self._table.guests.items())}
+        logged = self._log.status()
+        counts = {
+            "guests": {v: {"starts": g["starts"], "failures": g["failures"]} for v, g in guests.items()},
+            "log": {name: logged[name] for name in ("written", "dropped")},
+        }
+        now = {
+            "guests": {v: {"up": int(g["state"] == "up"), "error": g["error"]} for v, g in guests.items()},
+            "log": {name: logged[name] for name in ("waiting", "error", "written_at")},
+        }
+        return counts, now
 
     def admitted(self, headers: Headers, path: str) -> Table:
         """The endpoint as it stands, for a caller who may ask for `path`. Raises Refused."""
@@ -146,27 +180,38 @@ class App:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
-        self._log.flush()
+        await self.drain()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def drain(self) -> None:
+        """Once no request is under way: lets the shadows finish their copies, and ends the guests."""
+        if self._copies:
+            await asyncio.wait(self._copies, timeout=2 * self.serving.deadline)
+        for guest in self._table.guests.values():
+            await guest.leave()
+        self._log.flush()
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = []
+        self._telemetry.in_flight += 1
         try:
             status, kind, body = await self._answer(scope, receive, headers)
         except Gone:
             raise
         except Refused as refused:
-            self._counts["refused"] += 1
+            self.count("refused", refused.status)
             status, kind, body = refused.status, PROBLEM, refused.body()
             headers += refused.headers
-        except Exception:
-            self._counts["failed"] += 1
-            log.exception("%s %s failed", scope["method"], scope["path"])
+        except Exception as error:
+            self.count("failed")
+            log.error("%s %s failed: %s", scope["method"], scope["path"], trace(error, self.personal))
             status, kind, body = (
                 500,
                 PROBLEM,
                 Refused(500, "the request failed here; the endpoint's log says why").body(),
             )
+        finally:
+            self._telemetry.in_flight -= 1
         if kind is HTML:
             headers += pages.SAFE
         headers += [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
@@ -181,13 +226,20 @@ class App:
         if path in PAGES:
             requests.allow(scope, "GET", "HEAD")
             return PAGES[path](self, table)
+        if path in TOLD:
+            requests.allow(scope, "GET", "HEAD")
+            return await asyncio.get_running_loop().run_in_executor(self._pool, TOLD[path], self, table)
         found = requests.MODEL.fullmatch(path)
         if not found or found["name"] != table.serving.name:
             raise requests.lost(path, found, table.serving.name)
         model = table.version(found["version"]) if found["version"] else None
         if found["verb"] == "infer":
             return await self._infer(table, model, "tensors", scope, receive, headers)
+        if found["verb"] == "feedback" and model is None:
+            return await self._feedback(table, scope, receive)
         requests.allow(scope, "GET", "HEAD")
+        if found["verb"] == "feedback":
+            raise requests.lost(path, None, table.serving.name)
         if found["verb"] == "ready":
             return self._ready({"name": table.serving.name})
         versions = [model.version] if model else table.versions
@@ -207,6 +259,14 @@ class App:
         length, body = protocol_v2.unframed(body)
         headers.append((forms.LENGTH, b"%d" % length))
         return 200, BINARY, body
+
+    async def _feedback(self, table: Table, scope: Scope, receive: Receive) -> Reply:
+        """Answers when the labels are on the disk: in a thread."""
+        requests.allow(scope, "POST")
+        data = await requests.body(scope, receive, table.serving.max_bytes)
+        signature, limit, by = table.first.bundle.signature, table.serving.max_rows, shown(scope["headers"])
+        loop = asyncio.get_running_loop()
+        return 200, JSON, await loop.run_in_executor(self._pool, self._labels.take, data, signature, limit, by)
 
     async def _run(
         self, table: Table, model: Loaded, form: str, id: str, data: bytes, instead: int = 0
@@ -233,7 +293,7 @@ class App:
         entry = Entry(found.id, model.version, batch.rows, taken, route.role, route.arm, "", instead)
         entry.columns, entry.answer = batch.columns, found.answer
         self._log.add(entry)
-        self._count(model.version, batch.rows, batch.unseen)
+        self._telemetry.answered(route, batch.rows, batch.unseen, taken)
         return found.id, found.body
 
     async def _visit(
@@ -251,7 +311,6 @@ class App:
         taken = time.perf_counter() - began
         if said["state"] == "answered":
             self._keep(route, said, taken)
-            self._count(guest.version, said["rows"], said["unseen"])
             return said["id"], body
         if alone:
             raise Refused.told(body) if body else Refused(503, f"version {guest.version} gives no answer now")
@@ -276,18 +335,14 @@ class App:
             self._keep(route, said, time.perf_counter() - began)
 
     def _keep(self, route: Route, said: dict[str, Any], seconds: float) -> None:
+        self._telemetry.answered(route, said["rows"], said["unseen"], seconds)
         entry = Entry(said["id"], route.version, said["rows"], seconds, route.role, route.arm)
         entry.logged = said["logged"]
         self._log.add(entry)
 
     def _unanswered(self, route: Route, id: str, seconds: float, error: str) -> None:
+        self._telemetry.unanswered(route, error)
         self._log.add(Entry(id, route.version, 1, seconds, route.role, route.arm, error))
-
-    def _count(self, version: int, rows: int, unseen: int) -> None:
-        self._counts["requests"] += 1
-        self._counts["rows"] += rows
-        self._counts["unseen"] += unseen
-        self._by_version[version] = self._by_version.get(version, 0) + rows
 
     def _ready(self, extra: dict[str, Any]) -> Reply:
         return 503 if self.draining else 200, JSON, orjson.dumps(extra | {"ready": not self.draining})
@@ -303,16 +358,25 @@ def _choose(table: Table, form: str, headers: Headers, data: bytes) -> Loaded | 
 
 SERVER = orjson.dumps({"name": "mlops_core", "version": "2", "extensions": protocol_v2.EXTENSIONS})
 PAGES: dict[str, Callable[[App, Table], Reply]] = {
-    "/": lambda app, table: (200, HTML, pages.home(table, app.status())),
     "/docs": lambda app, table: (200, HTML, pages.docs(table)),
     "/openapi.json": lambda app, table: (200, JSON, orjson.dumps(openapi.describe(table))),
-    "/status": lambda app, table: (200, JSON, orjson.dumps(app.status())),
     "/healthz": lambda app, table: (200, JSON, b'{"live":true}'),
     "/readyz": lambda app, table: app._ready({}),
     "/v2": lambda app, table: (200, JSON, SERVER),
     "/v2/health/live": lambda app, table: (200, JSON, b'{"live":true}'),
     "/v2/health/ready": lambda app, table: app._ready({}),
 }
+
+TOLD: dict[str, Callable[[App, Table], Reply]] = {  # from files of other processes: in a thread
+    "/": lambda app, table: (200, HTML, pages.home(table, app.status())),
+    "/status": lambda app, table: (200, JSON, orjson.dumps(app.status())),
+    "/metrics": lambda app, table: (200, exposition.CONTENT_TYPE, app.metrics()),
+}
+
+
+@functools.cache
+def _version() -> str:
+    return version("mlops-core-framework")
 
 
 def _open_log(table: Table) -> PredictionLog:
@@ -322,6 +386,7 @@ def _open_log(table: Table) -> PredictionLog:
 
 
 def _keep(kept: PredictionLog, table: Table) -> None:
+    kept.names = pseudonyms(table.serving)
     models: list[Known] = [*table.loaded.values(), *table.guests.values()]
     for model in models:
         kept.keep(model.version, model.bundle)

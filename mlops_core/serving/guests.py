@@ -123,6 +123,13 @@ class Guest:
         if process is not None:
             _end(process)
 
+    async def leave(self) -> None:
+        """The same on the event loop that asked it, which then has nothing of it left."""
+        line = self._line
+        await asyncio.to_thread(self.close)
+        if line is not None:
+            await line.closed()
+
     def _failed(self, error: str) -> None:
         self.failures += 1
         self.error = error
@@ -191,6 +198,12 @@ class _Line:
         if self._loop is not None and not self._loop.is_closed():
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._end)
+
+    async def closed(self) -> None:
+        if self._writer is not None and self._reading is not None:
+            await self._reading
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
 
     async def _open(self) -> None:
         line, self._socket = self._socket, None

@@ -35,7 +35,7 @@ CALLS = (
     ("GET /v2/models/NAME[/versions/N]", "the model's inputs and outputs"),
     ("GET /v2/models/NAME[/versions/N]/ready, /v2/health/live, /v2/health/ready", "protocol health"),
     ("GET /healthz, /readyz", "the process is alive; it takes requests"),
-    ("GET /status", "versions, traffic, counts, prediction log"),
+    ("GET /status, /metrics", "versions, traffic, counts, prediction log; the same for Prometheus"),
     ("GET /openapi.json", "this page for programs"),
 )
 

@@ -33,6 +33,7 @@ class Door:
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
         if self.app is not None:
+            await self.app.drain()
             await asyncio.to_thread(self.app.close)  # writes what waits for the prediction log
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -61,6 +62,7 @@ class Front:
         WholeAnswers.seconds = desired["limits"]["request_timeout"]
         if DOOR.app is None:
             DOOR.app = await asyncio.to_thread(create_app, serving_of(dict(desired)))
+            DOOR.app.share(self.state / "telemetry")
             self._tell(desired["generation"])
             return
         task = asyncio.get_running_loop().create_task(self._switch(desired))

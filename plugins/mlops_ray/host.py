@@ -200,7 +200,8 @@ def _serve(state: Path, ready: int, inherited: Mapping[str, str]) -> int:
     host = Host(state)
     process = host.desired["process"]
     rehearse(host.desired)
-    shutil.rmtree(state / "replicas", ignore_errors=True)
+    for folder in ("replicas", "telemetry"):
+        shutil.rmtree(state / folder, ignore_errors=True)
     (state / "replicas").mkdir(parents=True)
     with private_folder() as folder:
         write_state(state / "host.json", {"pid": os.getpid(), "folder": str(folder), **process})
