@@ -26,8 +26,9 @@ HERE = Path(__file__).parent
 TORCH = "torch==2.13.0"
 LINT = ["ruff", "mypy", "import-linter", "types-PyYAML"]
 TEST = ["pytest", "pytest-timeout", "hypothesis", "schemathesis", "httpx", "psutil"]
-REAL = ["moto[server]", "lightning", "hatchling"]  # what tests talk to: S3, the other namespace, a build backend
-EXTRAS = "default,postgres,adbc,s3"
+# what tests talk to, and with: S3, the other namespace, a build backend, clients of the Open Inference Protocol
+REAL = ["moto[server]", "lightning", "hatchling", "tritonclient[http,grpc]"]
+EXTRAS = "default,grpc,postgres,adbc,s3"
 DEMO = HERE / "credit-demo"
 
 

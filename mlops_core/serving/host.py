@@ -4,7 +4,7 @@ It serves what `STATE/desired.json` says on the socket it was given, and tells i
 serves. SIGHUP: read desired.json again and change in place. SIGTERM: finish the requests under way, write the
 log, end. It holds `STATE/host.lock` while it lives, so that nobody takes a recycled process id for it.
 
-    desired.json   {generation, process: {host, port}, limits, serving}       written by the deployer
+    desired.json   {generation, process: {host, port, ...}, limits, serving}       written by the deployer
     actual.json    {generation, serving, failed: {generation, error} | null}  written here
     host.json      {pid, host, port, url}                                     written here
 """
@@ -15,10 +15,12 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import signal
 import socket
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from mlops_core.contracts import Serving, restore
 from mlops_core.errors import MlopsError
 from mlops_core.serving.app import App, create_app
 from mlops_core.serving.requests import Receive, Scope, Send
+from mlops_core.serving.rpc import Rpc
 from mlops_core.serving.state import hold, read_state, write_state
 
 DRAIN_SECONDS = 10
@@ -43,13 +46,16 @@ class Host:
         self.serving = desired["serving"]
         self.app: App = create_app(wanted(desired))
         self.process = desired["process"]
+        self.rpc = Rpc(self.app)
         self.server: Any = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._switching = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            await self._listen()
             self._begin(asyncio.get_running_loop())
+            receive = functools.partial(self._last, receive)
         await self.app(scope, receive, send)
 
     def run(self, listening: socket.socket) -> None:
@@ -72,6 +78,24 @@ class Host:
         self.server = uvicorn.Server(config)
         self.server.run(sockets=[listening])
         self.app.close()
+
+    async def _listen(self) -> None:
+        """Beside HTTP, for gRPC, where that is declared."""
+        port, cert, key = (self.process.get(name) for name in ("grpc_port", "tls_cert", "tls_key"))
+        if port is None:
+            return
+        try:
+            await self.rpc.start(self.process["host"], port, (Path(cert), Path(key)) if cert else None)
+        except MlopsError as error:
+            say(self.ready, str(error))
+            raise
+
+    async def _last(self, receive: Receive) -> MutableMapping[str, Any]:
+        """gRPC ends before the application does."""
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await self.rpc.stop(DRAIN_SECONDS)
+        return message
 
     def tell(self, failed: dict[str, Any] | None = None) -> None:
         write_state(

@@ -5,7 +5,9 @@ A refusal has the code that belongs to its HTTP status and the same words. Needs
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from mlops_core.errors import ServingError
 from mlops_core.serving import protocol_grpc, protocol_v2
 from mlops_core.serving.messages import SERVICE, messages
 from mlops_core.serving.problems import Refused
+from mlops_core.serving.ports import owner
 from mlops_core.serving.requests import checked_id, new_id
 
 if TYPE_CHECKING:
@@ -37,6 +40,21 @@ log = logging.getLogger("mlops_core.serving")
 
 
 class Rpc:
+def rpc_port(wanted: int | None, host: str, kept: int | None = None) -> int | None:
+    """The port for gRPC: `wanted`; for 0 the one that was `kept`, or a free one. Raises ServingError where it
+    cannot be served."""
+    if wanted is None:
+        return None
+    if importlib.util.find_spec("grpc") is None or importlib.util.find_spec("google.protobuf") is None:
+        raise ServingError("grpc_port needs grpcio: python -m pip install 'mlops-core-framework[grpc]'")
+    if wanted or kept:
+        return wanted or kept
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+        free.bind((host, 0))
+        found: int = free.getsockname()[1]
+        return found
+
+
     """Answers for an `App`. `port` is where it listens once it was started."""
 
     def __init__(self, app: App) -> None:
@@ -65,7 +83,7 @@ class Rpc:
                 pair = (tls[1].read_bytes(), tls[0].read_bytes())
                 self.port = server.add_secure_port(where, ssl_server_credentials([pair]))
         except RuntimeError:
-            raise ServingError(f"gRPC cannot listen on {where}: is the port taken?") from None
+            raise ServingError(f"gRPC cannot listen on {where}: taken by {owner(port)}? declare another port") from None
         await server.start()
         self._server = server
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from mlops_core import HostProcess, certificate, refuse_half, refuse_open
+from mlops_core import HostProcess, certificate, refuse_half, refuse_open, rpc_port
 from mlops_core.contracts import Endpoint, Serving, plain, restore
 from mlops_core.errors import ServingError
 
@@ -23,6 +23,7 @@ class HttpDeployer:
 
     host: address to listen on; with auth none it must be loopback
     port: port to listen on; 0 picks a free one at the first start and keeps it
+    grpc_port: port for the Open Inference Protocol over gRPC, beside HTTP; 0 picks a free one and keeps it
     auth: 'keys' asks every caller for a key of 'mlops keys', 'none' lets everybody on this machine in
     tls_cert: PEM file with the certificate, and those that lead to its authority; with it, callers come by https
     tls_key: PEM file with the certificate's private key
@@ -34,6 +35,7 @@ class HttpDeployer:
 
     host: str = "127.0.0.1"
     port: Annotated[int, Ge(0), Le(65535)] = 0
+    grpc_port: Annotated[int, Ge(0), Le(65535)] | None = None
     auth: Literal["keys", "none"] = "keys"
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -51,7 +53,10 @@ class HttpDeployer:
         process = HostProcess(desired.state, self.startup_timeout)
         limits = {name: getattr(self, name) for name in ("max_rows", "max_bytes", "auth", "request_timeout")}
         with process.alone():
-            process.make(plain(desired), limits, self.host, self.port, certificate(self.tls_cert, self.tls_key))
+            before = (process.read("desired.json") or {}).get("process", {})
+            grpc = {"grpc_port": rpc_port(self.grpc_port, self.host, before.get("grpc_port"))}
+            fixed = certificate(self.tls_cert, self.tls_key) | grpc
+            process.make(plain(desired), limits, self.host, self.port, fixed)
             return _endpoint(desired, process.running())
 
     def actual(self, name: str, state: Path) -> tuple[Endpoint, Serving] | None:
@@ -81,6 +86,14 @@ def _endpoint(serving: Serving, running: dict[str, Any] | None) -> Endpoint:
         deployer="http",
         versions=tuple(r.version for r in serving.routes),
         pid=running["pid"],
-        details={"log": str(serving.state / "host.log"), "predictions": str(serving.log)}
-        | ({"certificate": running["tls_cert"]} if running.get("tls_cert") else {}),
+        details=_details(serving, running),
     )
+
+
+def _details(serving: Serving, running: dict[str, Any]) -> dict[str, Any]:
+    found = {"log": str(serving.state / "host.log"), "predictions": str(serving.log)}
+    if running.get("tls_cert"):
+        found["certificate"] = running["tls_cert"]
+    if running.get("grpc_port"):
+        found["grpc"] = f"{running['url'].partition('//')[2].rpartition(':')[0]}:{running['grpc_port']}"
+    return found
