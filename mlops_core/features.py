@@ -135,6 +135,8 @@ class _Encoding:
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
         numbers = encoder.numbers
+        self.width = encoder.width
+        self.names = [f.name for f in numbers]
         self.mean = np.array([[f.mean] for f in numbers], np.float64)
         self.scale = np.array([[f.scale] for f in numbers], np.float64)
         self.flagged = [i for i, f in enumerate(numbers) if f.flag]
@@ -160,14 +162,20 @@ class _Encoding:
 
     def _raw(self, columns: Columns) -> Any:
         """The numbers as they are, a row for each feature, float64."""
-        raw = [_number(columns[f.name]) for f in self.encoder.numbers]
-        return np.concatenate(raw).reshape(len(raw), -1)
+        given = [columns[name] for name in self.names]
+        try:
+            flat = np.concatenate(given, dtype=np.float64, casting="same_kind")
+        except TypeError:  # a time, or None for a missing number
+            flat = np.concatenate([_number(values) for values in given])
+        return flat.reshape(len(given), -1)
 
     def _standard(self, columns: Columns) -> Any:
         """The numbers standardised, missing ones 0, then the flags."""
-        raw = self._raw(columns)
-        missing = np.isnan(raw)
-        values = np.where(missing, 0.0, (raw - self.mean) / self.scale)
+        values = self._raw(columns)
+        missing = np.isnan(values)
+        values -= self.mean
+        values /= self.scale
+        values[missing] = 0.0
         return np.concatenate([values, missing[self.flagged]]) if self.flagged else values
 
     def _codes(self, columns: Columns) -> Any:
@@ -176,15 +184,14 @@ class _Encoding:
         return np.array([[index.get(v, none) for v in columns[name]] for name, index in self.codes], np.int64)
 
     def _onehot(self, columns: Columns) -> Any:
-        width = self.encoder.width
         if not self.codes:
             return _float32(self._standard(columns))
         codes = self._codes(columns)
-        matrix = np.zeros((codes.shape[1], width), np.float32)
+        matrix = np.zeros((codes.shape[1], self.width), np.float32)
         if self.encoder.numbers:
             numbers = self._standard(columns)
             matrix[:, : len(numbers)] = numbers.T
-        hot = codes + np.arange(len(matrix)) * width
+        hot = codes + np.arange(len(matrix)) * self.width
         matrix.reshape(-1)[hot[codes >= 0]] = 1.0
         return matrix
 

@@ -34,6 +34,7 @@ class Numbers:
         self.numbers = [c for c in cells if isinstance(c, Number)]
         self.whole = [i for i, c in enumerate(self.numbers) if c.whole]
         self.largest = min((c.largest for c in self.numbers), default=math.inf)
+        self.square = self.largest * self.largest
         self.filled = [i for i, c in enumerate(cells) if not c.optional]
 
     def read(self, given: Sequence[Any]) -> tuple[Mapping[str, Any], int]:
@@ -43,8 +44,8 @@ class Numbers:
         else:
             flat = self._listed(given)
             whole = [i for i in self.whole if float in set(map(type, given[i]))]
-        size = np.abs(flat)
-        if not np.maximum.reduce(size) < self.largest and (size >= self.largest).any():
+        # Where the squares sum up to less than that of the largest, no value reaches it: one cheap call for most.
+        if not np.vdot(flat, flat) < self.square and (np.abs(flat) >= self.largest).any():
             raise ValueError  # may still fit its own column, or be exactly the largest
         table = flat.reshape(len(given), -1)
         if whole and (table[whole] % 1 > 0).any():
