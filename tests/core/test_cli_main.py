@@ -13,6 +13,7 @@ import pytest
 from mlops_core import api
 from mlops_core.cli.arguments import to_json
 from mlops_core.cli.main import main
+from mlops_core.contracts import Endpoint
 from mlops_core.errors import ServingError
 from mlops_core.flow.asking import ask
 
@@ -86,5 +87,8 @@ def test_an_answer_that_is_cut_off_or_no_json(answer: bytes) -> None:
         replying = threading.Thread(target=reply)
         replying.start()
         with pytest.raises(ServingError, match=r"^http://127\.0\.0\.1:\d+ does not answer: "):
-            ask(f"http://127.0.0.1:{server.getsockname()[1]}", [{"a": 1}])
+            ask(
+                Endpoint(name="x", url=f"http://127.0.0.1:{server.getsockname()[1]}", deployer="http", versions=(1,)),
+                [{"a": 1}],
+            )
         replying.join(10)
