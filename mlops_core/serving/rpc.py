@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_core.errors import ServingError
+from mlops_core.privacy import trace
 from mlops_core.serving import protocol_grpc, protocol_v2
 from mlops_core.serving.messages import SERVICE, messages
-from mlops_core.serving.problems import Refused
 from mlops_core.serving.ports import owner
+from mlops_core.serving.problems import Refused
 from mlops_core.serving.requests import checked_id, new_id
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ Headers = list[tuple[bytes, bytes]]
 log = logging.getLogger("mlops_core.serving")
 
 
-class Rpc:
 def rpc_port(wanted: int | None, host: str, kept: int | None = None) -> int | None:
     """The port for gRPC: `wanted`; for 0 the one that was `kept`, or a free one. Raises ServingError where it
     cannot be served."""
@@ -55,6 +55,7 @@ def rpc_port(wanted: int | None, host: str, kept: int | None = None) -> int | No
         return found
 
 
+class Rpc:
     """Answers for an `App`. `port` is where it listens once it was started."""
 
     def __init__(self, app: App) -> None:
@@ -102,11 +103,11 @@ def rpc_port(wanted: int | None, host: str, kept: int | None = None) -> int | No
             try:
                 return await call(data, headers)
             except Refused as refused:
-                self.app.count("refused")
+                self.app.count("refused", refused.status)
                 code, words = CODES.get(refused.status, "UNKNOWN"), refused.detail
-            except Exception:
+            except Exception as error:
                 self.app.count("failed")
-                log.exception("%s failed", name)
+                log.error("%s failed: %s", name, trace(error, self.app.personal))
                 code, words = "INTERNAL", "the request failed here; the endpoint's log says why"
             await context.abort(StatusCode[code], words)
             raise AssertionError("abort raises")
