@@ -279,14 +279,19 @@ def _samples(dataset: Dataset, predict: Any) -> Any:
 
 
 def _blank(column: Column, values: Any) -> Any:
-    """Nobody's values, in place of somebody's: missing ones where the column may have them."""
+    """Nobody's values, in place of somebody's, of a size that the model knows: one digit of a mean, a year."""
     import numpy as np
 
     if values.dtype.kind == "M":
-        return np.full_like(values, "NaT" if column.nullable else "1970-01-01")
+        known = values[~np.isnat(values)]
+        year = np.datetime64("NaT") if not len(known) else np.sort(known)[len(known) // 2].astype("datetime64[Y]")
+        return np.full_like(values, year)
     if values.dtype.kind == "O":
-        return np.full_like(values, None if column.nullable else "")
-    return np.full_like(values, np.nan if column.nullable and values.ndim == 1 else 0.0)
+        return np.full_like(values, "")
+    known = values[np.isfinite(values)]
+    mean = float(f"{known.mean():.1g}") if len(known) else np.nan
+    whole = column.kind == "boolean" or column.dtype.startswith(("int", "uint"))
+    return np.full_like(values, round(mean) if whole and len(known) else mean)
 
 
 def _revision(root: Path) -> dict[str, Any]:

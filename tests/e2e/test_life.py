@@ -28,6 +28,8 @@ CALLS = {
     "rollout": ("rollout", "steer"),
     "predict": ("predict",),
     "versions": ("versions", "version", "promote", "rollback", "audit"),
+    "feedback": ("feedback",),
+    "forget": ("forget",),
     "stop": ("stop",),
     "config": ("config", "origins"),
     "plugins": ("plugins",),
