@@ -2,7 +2,7 @@
 
 `offer(...)` runs it and gives what came of it; `begin(...)` leaves it running until `end`. A request fails where its
 connection breaks or is refused, where it takes longer than `patience`, or where the answer is not 200; its
-connection is then made again, 5 ms later.
+connection is then made again, `pause` seconds later. With `ids` the id of each answer is written to that file.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-FIELDS = ("port", "path", "headers", "body", "connections", "seconds", "warm", "patience", "events")
-PAUSE = 0.005
+DEFAULTS: dict[str, Any] = {"headers": {}, "patience": 10.0, "pause": 0.005, "events": False, "ids": ""}
 
 
 @dataclass
@@ -41,8 +40,11 @@ class Offered:
 
 def begin(port: int, path: str, body: bytes, connections: int, seconds: float = 1e9, **more: Any) -> Any:
     """A running load. It ends after `seconds`, or with `end`."""
-    given = {"headers": {}, "warm": 0.0, "patience": 10.0, "events": False} | more
-    given |= {"port": port, "path": path, "body": body.decode(), "connections": connections, "seconds": seconds}
+    given = (
+        DEFAULTS
+        | more
+        | {"port": port, "path": path, "body": body.decode(), "connections": connections, "seconds": seconds}
+    )
     process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin
     process.stdin.write(json.dumps(given) + "\n")
@@ -81,30 +83,29 @@ class Callers:
         self.taken: list[float] = []
         self.errors: Counter[str] = Counter()
         self.events: list[tuple[float, float, str]] = []
+        self.ids = open(given["ids"], "ab") if given["ids"] else None  # noqa: SIM115
 
     def run(self) -> dict[str, Any]:
-        warm = self.given["warm"]
         self.idle = [0.0] * self.given["connections"]
         start = now = time.monotonic()
-        cpu, stop, looked = _cpu(), start + warm + self.given["seconds"], start
+        cpu, stop, looked = _cpu(), start + self.given["seconds"], start
         told = select.poll()
         told.register(sys.stdin, select.POLLHUP | select.POLLIN)
         poll, monotonic = self.epoll.poll, time.monotonic
         while now < stop:
             if self.idle:
                 self.connect(now)
-            for number, _ in poll(0.05 if not self.idle else PAUSE, 256):
+            for number, _ in poll(0.005 if self.idle else 0.05, 256):
                 self.hear(number)
             now = monotonic()
-            if warm and now - start >= warm:
-                warm, start, cpu = 0.0, now, _cpu()
-                self.taken, self.errors = [], Counter()
             if now - looked > 0.1:
                 looked = now
                 self.hurry(now)
                 if told.poll(0):
                     break
         seconds = time.monotonic() - start
+        if self.ids:
+            self.ids.close()
         taken = sorted(self.taken)
         at = {f"p{q * 100:g}": taken[min(len(taken) - 1, int(q * len(taken)))] for q in (0.5, 0.9, 0.99) if taken}
         found = {"answered": len(taken), "failed": self.errors.total(), "seconds": seconds, "cpu": _cpu() - cpu}
@@ -152,6 +153,9 @@ class Callers:
         if data.startswith(b"HTTP/1.1 200"):
             taken = now - self.began[number]
             self.taken.append(taken)
+            if self.ids:
+                at = data.find(b'"id":"') + 6
+                self.ids.write(data[at : data.find(b'"', at)] + b"\n")
             if self.given["events"]:
                 at = data.find(b'"version":') + 10
                 self.events.append((now, taken, data[at : at + 8].strip(b'" ').split(b",")[0].decode()))
@@ -181,7 +185,7 @@ class Callers:
     def failed(self, why: str, began: float) -> None:
         now = time.monotonic()
         self.errors[why] += 1
-        self.idle.append(now + PAUSE)
+        self.idle.append(now + self.given["pause"])
         if self.given["events"]:
             self.events.append((now, now - began, f"error {why}"))
 

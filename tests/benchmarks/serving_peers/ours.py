@@ -40,12 +40,10 @@ def bundle(folder: Path, seed: int = 0) -> Path:
 
 
 def serving(folder: Path, weights: dict[int, float], **fields: Any) -> Serving:
-    """An endpoint of these versions, all stable; each has the network of its own, or where `same`, one."""
-    seeds = fields.pop("seeds", {})
-    roles = fields.pop("roles", {})
-    routes = []
+    """An endpoint of these versions, stable where `roles` says nothing else; all of them hold the same network."""
+    roles, routes = fields.pop("roles", {}), []
     for version, weight in weights.items():
-        path = bundle(folder / "bundles" / f"v{version}", seeds.get(version, 0))
+        path = bundle(folder / "bundles" / f"v{version}")
         sha256 = open_bundle(path).sha256
         role = roles.get(version, "stable")
         routes.append(Route(version=version, bundle=path, sha256=sha256, weight=weight, role=role))
