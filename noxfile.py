@@ -54,6 +54,12 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def kserve(session: nox.Session) -> None:
+    """The environment of KServe's own client, which does not take our versions; the suite finds it by its place."""
+    session.install("kserve>=0.21")
+
+
+@nox.session
 def run(session: nox.Session) -> None:
     """The credit recipe: data, tuning, training, gate, version, endpoint, answer."""
     prepare(session)
