@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlops_core.contracts import Alert, Serving, Verdict, Window
 from mlops_core.errors import MlopsError
+from mlops_core.flow import keeping
 from mlops_core.flow.context import Context
 
 
@@ -14,6 +15,7 @@ def judge(context: Context, serving: Serving) -> tuple[Window, Verdict] | None:
     from mlops_core.windows import collect
 
     d, workspace = context.declaration, context.workspace
+    keeping.tidy(context)
     if d.monitor is None:
         return None
     route = serving.routes[0]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlops_core.contracts import plain, record
+from mlops_core import segments
+from mlops_core.contracts import Rollout, plain, record
 from mlops_core.errors import DataError, StoreError, UsageError
 from mlops_core.flow.context import Context
 from mlops_core.forgetting import Found, Places, erase, look
@@ -17,6 +19,7 @@ from mlops_core.privacy import seconds
 
 AT_ONCE = 10_000  # labels kept by one write
 SHOWN = 10
+FOLLOWED = 3600.0  # seconds before a rollout whose answers it looks at too
 
 
 @record
@@ -27,6 +30,16 @@ class Told:
     unknown: int
 
 
+def follow(context: Context, rollout: Rollout | None) -> None:
+    """What an active rollout reads stays lines, not turned into Parquet: its driver may have to read it again."""
+    since = rollout.since - FOLLOWED if rollout and rollout.active else None
+    log = context.workspace.serve / "log"
+    with contextlib.suppress(OSError):
+        for folder in (log, log / "labels"):
+            if since is not None or folder.exists():
+                segments.spare(folder, since)
+
+
 def tidy(context: Context, now: float | None = None) -> dict[str, int]:
     """Compacts the prediction log, and removes what is older than `privacy.retention`: file -> bytes. What went is
     said in the audit."""
@@ -35,6 +48,7 @@ def tidy(context: Context, now: float | None = None) -> dict[str, int]:
     d, now = context.declaration, time.time() if now is None else now
     log, age = context.workspace.serve / "log", seconds(d.privacy.get("retention", ""))
     if log.exists():
+        follow(context, context.workspace.ledger.rollout(d.name))
         compact(log, now)
     if not age:
         return {}

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from mlops_core.contracts import Endpoint, Rollout, plain
 from mlops_core.errors import MlopsError, ServingError, UsageError, did_you_mean
-from mlops_core.flow import deploying
+from mlops_core.flow import deploying, keeping
 from mlops_core.flow.context import Context
 from mlops_core.flow.proving import CHALLENGER, CHAMPION, PREVIOUS, gradual
 from mlops_core.ledger import whoami
@@ -230,6 +230,7 @@ def _transit(
     facts = {"step": rollout.step + 1, **facts}
     ledger = context.workspace.ledger
     moved = ledger.transit(event, rollout, moves=moves, actor=actor or whoami(), reason=reason, facts=facts)
+    keeping.follow(context, moved)
     context.tell("mlops_rollout", rollout=moved)
     return moved
 
