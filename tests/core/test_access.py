@@ -221,6 +221,9 @@ def test_the_endpoint_asks_for_keys(endpoint: tuple[Serving, httpx.Client]) -> N
         assert client.get(path).status_code == 401, path
         assert client.get(path, headers=mine).status_code == wanted, path
         assert client.get(path, headers=all).status_code == 200, path
+    labels = {"labels": [{"id": "a", "label": "good"}]}
+    for sent, wanted in (({}, 401), (mine, 403), (all, 200)):
+        assert client.post("/v2/models/credit/feedback", json=labels, headers=sent).status_code == wanted
     assert client.get("/nowhere").status_code == 401  # what there is, is nobody's business
     assert client.get("/nowhere", headers=mine).status_code == 404
     write_keys(serving.state, lambda: [boss])
