@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import os
 import socket
 import time
@@ -67,3 +68,18 @@ def _inodes(port: int) -> set[str]:
 
 def _advice(state: Path) -> str:
     return f"stop it, declare another 'port', or remove {state / 'desired.json'} to have a free one chosen"
+
+
+def rpc_port(wanted: int | None, host: str, kept: int | None = None) -> int | None:
+    """The port for gRPC: `wanted`; for 0 the one that was `kept`, or a free one. Raises ServingError where it
+    cannot be served."""
+    if wanted is None:
+        return None
+    if importlib.util.find_spec("grpc") is None or importlib.util.find_spec("google.protobuf") is None:
+        raise ServingError("grpc_port needs grpcio: python -m pip install 'mlops-core-framework[grpc]'")
+    if wanted or kept:
+        return wanted or kept
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+        free.bind((host, 0))
+        found: int = free.getsockname()[1]
+        return found

@@ -5,9 +5,7 @@ A refusal has the code that belongs to its HTTP status and the same words. Needs
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,21 +36,6 @@ CODES = {
 SENT_BYTES = 256 * 1024 * 1024  # an answer of so many rows as a request may have is larger than that request
 Headers = list[tuple[bytes, bytes]]
 log = logging.getLogger("mlops_core.serving")
-
-
-def rpc_port(wanted: int | None, host: str, kept: int | None = None) -> int | None:
-    """The port for gRPC: `wanted`; for 0 the one that was `kept`, or a free one. Raises ServingError where it
-    cannot be served."""
-    if wanted is None:
-        return None
-    if importlib.util.find_spec("grpc") is None or importlib.util.find_spec("google.protobuf") is None:
-        raise ServingError("grpc_port needs grpcio: python -m pip install 'mlops-core-framework[grpc]'")
-    if wanted or kept:
-        return wanted or kept
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
-        free.bind((host, 0))
-        found: int = free.getsockname()[1]
-        return found
 
 
 class Rpc:
