@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 import shutil
 import signal
@@ -56,6 +57,10 @@ def environment_of(folder: Path, process: Mapping[str, Any]) -> dict[str, str]:
     if process["haproxy"]:
         found |= {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            # HAProxy outlives its actor and answers until the next one has taken it over (see ingress.py)
+            "RAY_process_group_cleanup_enabled": "0",
+            "RAY_kill_child_processes_on_worker_exit": "0",
+            "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper": "0",
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder, process)),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -64,6 +69,8 @@ def environment_of(folder: Path, process: Mapping[str, Any]) -> dict[str, str]:
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
             "RAY_SERVE_HAPROXY_METRICS_PORT": port["METRICS"],
             "RAY_SERVE_HAPROXY_STATS_PORT": port["STATS"],
+            # while a caller is to say something: without it, who begins TLS and never ends it would stay an hour
+            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(max(1, math.ceil(process["request_timeout"]))),
             "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
             # an answer changes nothing here, so what a dying replica had in its hands may be sent again
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",

@@ -126,6 +126,13 @@ def test_a_slow_caller_is_let_go(endpoint, sent):
         assert said.startswith(b"HTTP/1.1 408") and 0.5 < time.monotonic() - began < 20
 
 
+def test_who_begins_tls_and_never_ends_it_is_let_go(endpoint):
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", int(endpoint.url.rpartition(":")[2])), timeout=20) as caller:
+        caller.sendall(b"\x16\x03\x01")
+        assert caller.recv(100) == b"" and 0.5 < time.monotonic() - began < 20
+
+
 def test_what_cannot_speak_tls_says_so(serving, pair, tmp_path):
     with pytest.raises(ServingError, match=r"deployer\.tls_cert wants HAProxy to speak TLS.*; use deployer: http"):
         RayServeDeployer(haproxy=False, tls_cert=pair[0], tls_key=pair[1], cpus=0.1).apply(serving)
