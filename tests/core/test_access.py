@@ -44,13 +44,13 @@ def refused(door: Door, headers: Any, wanted: str = "predict", now: float | None
     return caught.value
 
 
-def test_a_key_is_kept_as_a_salted_hash_and_its_text_nowhere(tmp_path: Path) -> None:
+def test_a_key_is_kept_as_a_salted_hash_and_its_text_nowhere(tmp_path: Path, ledger_url: str) -> None:
     key, text = issue("predict", who="ann", expires="30d", rate="60/m", now=NOW)
     other, _ = issue("predict", now=NOW)
     assert re.fullmatch(r"mlops_[0-9a-f]{12}_[\w-]{43}", text) and key.salt != other.salt
     assert (key.expires, key.rate) == ("2026-12-01T12:00:00+00:00", 1.0)
     secret = text.split("_", 2)[2]
-    with Ledger(str(tmp_path / "ledger.db")) as ledger:
+    with Ledger(ledger_url) as ledger:
         ledger.add_key("credit", key, actor="me", reason="for ann")
         ledger.add_key("credit", other, actor="me", reason="for predict")
         ledger.add_key("other", issue("admin")[0], actor="me", reason="not credit's")
