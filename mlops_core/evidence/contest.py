@@ -9,7 +9,7 @@ import numpy as np
 from mlops_core.errors import UsageError, did_you_mean
 from mlops_core.evidence.bets import Sums
 from mlops_core.evidence.means import exceeds
-from mlops_core.evidence.rollout import bounded
+from mlops_core.evidence.rollout import bounded, chance
 from mlops_core.evidence.single import interval
 from mlops_core.records import record
 
@@ -58,7 +58,7 @@ class Contest:
     def _error(self, arm: str) -> float:
         mine = Sums(*self._sums[arm])
         wealth = min(float(exceeds(Sums(*other), mine, 0.0)) for name, other in self._sums.items() if name != arm)
-        return min(1.0, len(self._sums) * float(np.exp(-wealth)))
+        return min(1.0, len(self._sums) * chance(wealth))
 
     def _standing(self, arm: str) -> Standing:
         sums = Sums(*self._sums[arm])

@@ -43,11 +43,12 @@ class Guard:
 class Finding:
     """What one guard says now.
 
-    `low` and `high` bound the true difference (candidate less stable; for latency the factor between the quantiles,
-    5 ms forgiven) at all times together: it is under `low` at most with the guard's share of alpha, over `high` at most
-    with alpha. `stable` and `candidate` are the estimates (rate, seconds, share where the distance is greatest, loss),
-    0 before there is one. `requests` counts the candidate's (for metric its labelled rows). `error` bounds the
-    probability that data as telling as these ever come up although the call is wrong (open: the nearer call).
+    `low` and `high` bound the true difference at all times together (candidate less stable; for latency the factor
+    between the quantiles, 5 ms forgiven, from 0 to 1000): it is under `low` at most with the guard's share of
+    alpha, over `high` at most with alpha. `stable` and `candidate` are the estimates (rate, seconds, share where
+    the distance is greatest, loss), 0 before there is one. `requests` counts the candidate's (for metric its
+    labelled rows). `error` bounds the probability that data as telling as these ever come up although the call is
+    wrong (open: the nearer one).
     """
 
     guard: Guard

@@ -68,7 +68,7 @@ class Evidence:
         return self.alpha / len(self.guards)
 
     def _finding(self, guard: Guard, found: Judgement) -> Finding:
-        harm, safe = len(self.guards) * float(np.exp(-found.harm)), float(np.exp(-found.safe))
+        harm, safe = len(self.guards) * chance(found.harm), chance(found.safe)
         state: State = "harm" if harm <= self.alpha else "safe" if safe <= self.alpha else "open"
         error = min(1.0, {"harm": harm, "safe": safe, "open": min(harm, safe)}[state])
         return Finding(
@@ -82,6 +82,11 @@ class Evidence:
             error=error,
             words=told(guard, state, found, error),
         )
+
+
+def chance(wealth: float) -> float:
+    """The bound on the probability that a bettor ever has this log wealth although the claim is true."""
+    return float(np.exp(min(0.0, -wealth)))
 
 
 def _watch(guard: Guard) -> Means | Quantiles | Shapes:
@@ -100,7 +105,8 @@ def _numbers(values: Sequence[float], what: str) -> Array:
     try:
         numbers = np.asarray(values, float).reshape(-1)
     except (TypeError, ValueError):
-        raise UsageError(f"{what}: expected numbers, not {values!r:.80}") from None
+        kinds = ", ".join(sorted({type(v).__name__ for v in values}))
+        raise UsageError(f"{what}: expected numbers, not {kinds}") from None
     if not np.isfinite(numbers).all():
         place = int(np.argmin(np.isfinite(numbers)))
         raise UsageError(f"{what}: number {place + 1} of {len(numbers)} is {numbers[place]}; expected finite numbers")

@@ -17,9 +17,10 @@ class Shapes:
     """Counts predictions between fixed cuts, or per class; the greatest distance of the arms' shares is judged.
 
     Numbers are compared by the share at or under each cut (Kolmogorov-Smirnov), classes by the share of each. The first
-    200 predictions of the stable version choose the cuts (their quantiles, at most 40; for classes those seen, and one
-    for all others) and are not counted. Against 'no distance is over d' the e-processes of all cuts and both signs are
-    averaged; against 'some distance is over d' the smallest counts, and between two cuts the worst is conceded.
+    200 predictions of the stable version choose the cuts and are not counted: their 40 quantiles; the 40 most frequent
+    classes, and one for all others. Against 'no distance is over d' the e-processes of all cuts and both signs are
+    averaged (Vovk and Wang, 2021); against 'some distance is over d' the smallest counts, and between two cuts the
+    worst is conceded.
     """
 
     def __init__(self, tolerance: float) -> None:
@@ -48,11 +49,11 @@ class Shapes:
         if sum(map(len, self._held["stable"])) < FIRST:
             return
         first = np.concatenate(self._held["stable"])
-        seen: Array = np.unique(first[:FIRST])
-        numbers = seen.dtype.kind == "f"
-        if numbers and len(seen) > CUTS:
-            shares = np.arange(1, CUTS + 1) / (CUTS + 1)
-            seen = np.unique(np.quantile(first[:FIRST], shares))
+        seen, often = np.unique(first[:FIRST], return_counts=True)
+        if len(seen) > CUTS and self._kind == "f":
+            seen = np.unique(np.quantile(first[:FIRST], np.arange(1, CUTS + 1) / (CUTS + 1)))
+        elif len(seen) > CUTS:
+            seen = np.sort(seen[np.argsort(-often, kind="stable")[:CUTS]])
         self.cuts = seen
         self._counts = {arm: np.zeros(len(seen) + 1, np.int64) for arm in self._held}
         for arm, held in self._held.items():
@@ -62,7 +63,7 @@ class Shapes:
 
     def _count(self, arm: str, values: Array) -> None:
         assert self.cuts is not None
-        if self.cuts.dtype.kind == "f":
+        if self._kind == "f":
             cells: Array = np.searchsorted(self.cuts, values)
         else:
             at = np.minimum(np.searchsorted(self.cuts, values), len(self.cuts) - 1)

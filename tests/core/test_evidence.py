@@ -22,6 +22,7 @@ from mlops_core.evidence.guards import ALLOWANCE, KEPT
 from mlops_core.evidence.means import exceeds
 from mlops_core.evidence.quantiles import Product, Quantiles, longer
 from mlops_core.evidence.shapes import apart, shares, together
+from mlops_core.records import plain
 
 Array = Any
 ALPHA, ROLLOUTS = 0.05, 1000
@@ -328,6 +329,29 @@ def test_classes_are_compared_by_their_shares() -> None:
     assert found.state == "harm" and 0.1 < found.low < 0.35 < found.high
     with pytest.raises(UsageError, match=r"expected classes as before, not numbers"):
         evidence.answered("stable", [0.01], [0.5])
+
+
+def test_of_many_classes_the_rare_ones_count_as_one() -> None:
+    evidence = Evidence([Guard(kind="predictions", tolerance=0.05)], ALPHA)
+    rng = np.random.default_rng(2)
+    for _ in range(5):
+        for arm in ("stable", "candidate"):
+            evidence.answered(arm, [], [f"item {n}" for n in rng.integers(0, 300, 400)])  # type: ignore[arg-type]
+    (found,) = evidence.findings()
+    assert found.requests == 2000 and found.state != "harm"
+    evidence.answered("candidate", [], ["another"] * 30_000)
+    assert evidence.findings()[0].state == "harm"
+
+
+def test_a_great_many_requests_are_judged_in_numbers_that_json_knows() -> None:
+    import json
+
+    evidence = Evidence([Guard(kind="errors", tolerance=0.0), Guard(kind="latency", tolerance=1.0)], ALPHA)
+    for _ in range(3):
+        for arm, failed in (("stable", 10_000_000), ("candidate", 12_000_000)):
+            evidence.failed(arm, failed)  # type: ignore[arg-type]
+            evidence.answered(arm, np.full(1_000_000, 1e-7 if arm == "stable" else 1e5), [])  # type: ignore[arg-type]
+    json.dumps(plain(evidence.findings()), allow_nan=False)
 
 
 def test_before_anything_was_seen_all_is_open() -> None:
