@@ -291,7 +291,7 @@ class App:
         batch = found.batch
         taken = time.perf_counter() - began
         entry = Entry(found.id, model.version, batch.rows, taken, route.role, route.arm, "", instead)
-        entry.columns, entry.answer = batch.columns, found.answer
+        entry.size, entry.columns, entry.answer = len(data), batch.columns, found.answer
         self._log.add(entry)
         self._telemetry.answered(route, batch.rows, batch.unseen, taken)
         return found.id, found.body
@@ -310,7 +310,7 @@ class App:
             said, body = {"state": str(failed)}, b""
         taken = time.perf_counter() - began
         if said["state"] == "answered":
-            self._keep(route, said, taken)
+            self._keep(route, said, taken, len(data))
             return said["id"], body
         if alone:
             raise Refused.told(body) if body else Refused(503, f"version {guest.version} gives no answer now")
@@ -332,12 +332,12 @@ class App:
             self._unanswered(route, id, time.perf_counter() - began, str(failed))
             return
         if said["state"] == "answered":
-            self._keep(route, said, time.perf_counter() - began)
+            self._keep(route, said, time.perf_counter() - began, len(data))
 
-    def _keep(self, route: Route, said: dict[str, Any], seconds: float) -> None:
+    def _keep(self, route: Route, said: dict[str, Any], seconds: float, size: int) -> None:
         self._telemetry.answered(route, said["rows"], said["unseen"], seconds)
         entry = Entry(said["id"], route.version, said["rows"], seconds, route.role, route.arm)
-        entry.logged = said["logged"]
+        entry.size, entry.logged = size, said["logged"]
         self._log.add(entry)
 
     def _unanswered(self, route: Route, id: str, seconds: float, error: str) -> None:

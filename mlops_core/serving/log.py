@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,9 @@ Logged = dict[str, dict[str, list[Any]]]  # features and answer, column by colum
 
 EVERY = 0.2
 ROWS_WAITING = 200_000
+BYTES_WAITING = 256 * 1024 * 1024  # of the requests that the rows came in
+AT_ONCE = 500  # requests turned into lines for one write
+LATE = 5.0  # seconds that a line may wait until that is told
 log = logging.getLogger("mlops_core.serving")
 
 
@@ -40,7 +44,8 @@ class Entry:
     """What one version was asked: its answer, or why it gave none.
 
     `seconds` counts from the whole request to the whole answer. `instead` is the candidate in whose place the
-    stable version answered. `columns` and `answer` are arrays, or `logged` what a guest made of them already.
+    stable version answered. `size` is that of the request in bytes. `columns` and `answer` are arrays, or `logged`
+    what a guest made of them already.
     """
 
     id: str
@@ -51,6 +56,7 @@ class Entry:
     arm: str = ""
     error: str = ""
     instead: int = 0
+    size: int = 0
     columns: Columns | None = None
     answer: Columns | None = None
     logged: Logged | None = None
@@ -87,15 +93,15 @@ class PredictionLog:
         self.written_at = 0.0
         self.dropped = 0
         self.error = ""
-        self._queue: list[tuple[float, Entry]] = []
+        self._queue: deque[tuple[float, Entry]] = deque()
         self._waiting = 0
+        self._bytes = 0
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._stop = threading.Event()
         self._segment = Appender(self.folder)
         self._signatures: dict[int, Signature] = {}
-        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
-        self._thread.start()
+        self._thread = self._writer()
 
     def keep(self, version: int, bundle: Bundle) -> None:
         """Writes down what this version's columns are."""
@@ -117,27 +123,40 @@ class PredictionLog:
     def add(self, entry: Entry) -> None:
         """Queues one request's rows; drops them where `waiting` rows are queued already."""
         with self._lock:
-            if self._waiting + entry.rows > self.limit:
-                self.dropped += entry.rows
+            if self._waiting + entry.rows <= self.limit and self._bytes + entry.size <= BYTES_WAITING:
+                self._waiting += entry.rows
+                self._bytes += entry.size
+                self._queue.append((time.time(), entry))
                 return
-            self._waiting += entry.rows
-            self._queue.append((time.time(), entry))
+            self.dropped += entry.rows
+            if not self._thread.is_alive() and not self._stop.is_set():
+                self._thread = self._writer()
 
     def flush(self) -> None:
         """Writes what is queued now."""
         with self._writing:
+            for _ in range(len(self._queue) // AT_ONCE + 1):
+                with self._lock:
+                    taken = [self._queue.popleft() for _ in range(min(AT_ONCE, len(self._queue)))]
+                if taken:
+                    self._write(taken)
+
+    def _write(self, taken: list[tuple[float, Entry]]) -> None:
+        rows, size = sum(entry.rows for _, entry in taken), sum(entry.size for _, entry in taken)
+        try:
+            self._segment.append(b"".join(self._line(*t) for t in taken))
+            self.written += rows
+            self.written_at = time.time()
+            self.error = ""
+        except Exception as error:  # the log must not stop the answers
+            self._failed(error, rows)
+        except BaseException:
+            self.dropped += rows
+            raise
+        finally:
             with self._lock:
-                taken, self._queue, self._waiting = self._queue, [], 0
-            if not taken:
-                return
-            rows = sum(entry.rows for _, entry in taken)
-            try:
-                self._segment.append(b"".join(self._line(*t) for t in taken))
-                self.written += rows
-                self.written_at = time.time()
-                self.error = ""
-            except Exception as error:  # the log must not stop the answers
-                self._failed(error, rows)
+                self._waiting -= rows
+                self._bytes -= size
 
     def close(self) -> None:
         self._stop.set()
@@ -151,7 +170,20 @@ class PredictionLog:
     def status(self) -> dict[str, Any]:
         at = datetime.fromtimestamp(self.written_at, UTC).isoformat(timespec="milliseconds") if self.written_at else ""
         counts = {"written": self.written, "waiting": self._waiting, "dropped": self.dropped}
-        return {**counts, "error": self.error, "written_at": at}
+        return {**counts, "error": self.error or self._late(), "written_at": at}
+
+    def _late(self) -> str:
+        with self._lock:
+            first = self._queue[0][0] if self._queue else time.time()
+        seconds = time.time() - first
+        if seconds < LATE:
+            return ""
+        return f"lines wait for {seconds:.0f} s; the writer {'is slow' if self._thread.is_alive() else 'is dead'}"
+
+    def _writer(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+        thread.start()
+        return thread
 
     def _run(self) -> None:
         while not self._stop.wait(self.every):

@@ -24,6 +24,7 @@ from mlops_core import segments
 from mlops_core.bundle import open_bundle
 from mlops_core.contracts import Serving
 from mlops_core.serving import create_app
+from mlops_core.serving import log as logging_room
 from mlops_core.serving.log import Entry, PredictionLog
 from mlops_core.windows import collect
 
@@ -33,8 +34,8 @@ COLUMNS |= {"married": np.array([1.0]), "since": np.array(["2020-01-01"], "datet
 ANSWER = {"prediction": np.array(["good"], object), "probability": np.array([[0.25, 0.75]])}
 
 
-def entry(id: str, version: int) -> Entry:
-    return Entry(id, version, 1, 0.001, columns=COLUMNS, answer=ANSWER)
+def entry(id: str, version: int = 1, size: int = 0) -> Entry:
+    return Entry(id, version, 1, 0.001, size=size, columns=COLUMNS, answer=ANSWER)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -126,6 +127,50 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path, tiny_bundle: Callable[...
     assert log.status()["waiting"] == 10 and log.status()["dropped"] == 15
     log.close()
     assert len(lines(log.folder)) == 10
+
+
+def test_large_requests_fill_the_queue_by_their_bytes(
+    tmp_path: Path, tiny_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging_room, "BYTES_WAITING", 1000)
+    log = PredictionLog(tmp_path / "log", every=60)
+    log.keep(1, open_bundle(tiny_bundle()))
+    for i in range(5):
+        log.add(entry(str(i), size=400))
+    assert (log.status()["waiting"], log.status()["dropped"]) == (2, 3)
+    log.flush()
+    log.add(entry("5", size=900))
+    assert log.status()["waiting"] == 1
+    log.close()
+    assert [line["id"] for line in lines(log.folder)] == ["0", "1", "5"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the writer that dies
+def test_a_dead_writer_is_told_and_comes_back(
+    tmp_path: Path, tiny_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = PredictionLog(tmp_path / "log", every=0.01, waiting=3)
+    log.keep(1, open_bundle(tiny_bundle()))
+    monkeypatch.setattr(logging_room, "LATE", 0.05)
+
+    def dies(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as broken:
+        broken.setattr(log._segment, "append", dies)
+        log.add(entry("lost"))
+        log._thread.join(10)
+    for i in range(3):
+        log.add(entry(str(i)))
+    time.sleep(0.1)
+    assert log.status()["error"].endswith("the writer is dead")
+    log.add(entry("over"))
+    end = time.monotonic() + 10
+    while log.status()["waiting"] and time.monotonic() < end:
+        time.sleep(0.01)
+    assert log.status()["error"] == "" and log.status()["dropped"] == 2
+    log.close()
+    assert [line["id"] for line in lines(log.folder)] == ["0", "1", "2"]
 
 
 def test_a_lost_folder_is_told_and_recovers(log: PredictionLog, caplog: pytest.LogCaptureFixture) -> None:
