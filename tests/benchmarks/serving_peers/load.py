@@ -160,9 +160,8 @@ class Callers:
                 at = data.find(b'"version":') + 10
                 self.events.append((now, taken, data[at : at + 8].strip(b'" ').split(b",")[0].decode()))
         else:
-            self.errors[data[9:12].decode()] += 1
-            if self.given["events"]:
-                self.events.append((now, now - self.began[number], f"error {data[9:12].decode()}"))
+            self.drop(number, data[9:12].decode())
+            return
         if ends == "close":
             self.drop(number, "")
         else:
