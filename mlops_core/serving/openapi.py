@@ -27,13 +27,12 @@ def describe(table: Table) -> Json:
     }
     paths: Json = {
         "/predict": {"post": _post("predict", "Predict", "PredictRequest", "PredictAnswer")},
-        f"{model}/infer": {
-            "post": _post("infer", "Predict, Open Inference Protocol v2", "InferRequest", "InferAnswer")
-        },
+        f"{model}/infer": {"post": _infer("infer", "Predict, Open Inference Protocol v2")},
         model + "/versions/{version}/infer": {
             "parameters": [versions],
-            "post": _post("inferVersion", "Predict with one version", "InferRequest", "InferAnswer"),
+            "post": _infer("inferVersion", "Predict with one version"),
         },
+        f"{model}/feedback": {"post": _feedback()},
         model + "/versions/{version}": {
             "parameters": [versions],
             "get": _get("modelVersion", "One version's inputs and outputs"),
@@ -54,6 +53,7 @@ def describe(table: Table) -> Json:
         ("/status", "status", "Versions, traffic, counts and the prediction log"),
     ):
         paths[path] = {"get": _get(id, summary)}
+    paths["/metrics"] = {"get": _get("metrics", "Counts and times for Prometheus", "text/plain", "string")}
     guarded = _guard(paths) if serving.auth == "keys" else {}
     return {
         "openapi": "3.1.0",
@@ -128,6 +128,14 @@ def _schemas(signature: Signature) -> Json:
             "properties": {"id": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"}, "inputs": tensors},
         },
         "InferAnswer": _object({"model_name": text, "model_version": text, "id": text, "outputs": tensors}),
+        "Label": _label(signature),
+        "FeedbackRequest": {
+            "oneOf": [
+                _object({"labels": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Label"}}}),
+                {"$ref": "#/components/schemas/Label"},
+            ]
+        },
+        "FeedbackAnswer": _object({"accepted": {"type": "integer", "minimum": 1}}),
         "Problem": {
             "type": "object",
             "required": ["type", "title", "status", "detail"],
@@ -201,8 +209,40 @@ def _post(id: str, summary: str, request: str, answer: str) -> Json:
     }
 
 
-def _get(id: str, summary: str) -> Json:
-    answer = {"description": "the answer", "content": {"application/json": {"schema": {"type": "object"}}}}
+def _infer(id: str, summary: str) -> Json:
+    """Tensors as JSON, or raw behind it: then a header tells how long the JSON is, of a request as of an answer."""
+    described = _post(id, summary, "InferRequest", "InferAnswer")
+    length = {"description": "bytes of JSON before the raw tensors", "schema": {"type": "integer", "minimum": 0}}
+    raw = {"application/octet-stream": {"schema": {"description": "JSON, then the raw tensors in the same order"}}}
+    described["parameters"].append({"name": "inference-header-content-length", "in": "header", **length})
+    described["requestBody"]["content"] |= raw
+    answer = described["responses"]["200"]
+    answer["content"] |= raw
+    answer["headers"] = {"inference-header-content-length": length}
+    return described
+
+
+def _feedback() -> Json:
+    described = _post("feedback", "Tell what came true, by prediction id", "FeedbackRequest", "FeedbackAnswer")
+    del described["parameters"]
+    described["responses"] |= _problems(503)
+    return described
+
+
+def _label(signature: Signature) -> Json:
+    truth: Json = {"type": "number"}
+    if signature.task != "regression":
+        truth = {"type": ["string", "number", "boolean"], "examples": list(signature.classes[:12])}
+    properties = {
+        "id": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,140}$"},
+        "label": truth,
+        "time": {"type": ["string", "null"], "description": "when it was known, ISO 8601; now by default"},
+    }
+    return {"type": "object", "additionalProperties": False, "required": ["id", "label"], "properties": properties}
+
+
+def _get(id: str, summary: str, kind: str = "application/json", schema: str = "object") -> Json:
+    answer = {"description": "the answer", "content": {kind: {"schema": {"type": schema}}}}
     return {"operationId": id, "summary": summary, "responses": {"200": answer} | _problems(404, 405)}
 
 
