@@ -142,11 +142,12 @@ class App:
         logged = self._log.status()
         counts = {
             "guests": {v: {"starts": g["starts"], "failures": g["failures"]} for v, g in guests.items()},
-            "log": {name: logged[name] for name in ("written", "dropped")},
+            "log": {name: logged[name] for name in ("written", "dropped")} | {"labels": self._labels.kept},
         }
         now = {
             "guests": {v: {"up": int(g["state"] == "up"), "error": g["error"]} for v, g in guests.items()},
-            "log": {name: logged[name] for name in ("waiting", "error", "written_at")},
+            "log": {name: logged[name] for name in ("waiting", "error", "written_at")}
+            | {"labels_error": self._labels.error},
         }
         return counts, now
 

@@ -35,6 +35,8 @@ def expose(whole: Counts, name: str, version: str, routes: Iterable[Route]) -> b
         ("guest_failures_total", "Requests that guests did not answer", _by("version", guests, "failures")),
         ("log_rows_written_total", "Rows written to the prediction log", [({}, log["written"])]),
         ("log_rows_dropped_total", "Rows that the prediction log lost", [({}, log["dropped"])]),
+        ("labels_kept_total", "Labels that were acknowledged", [({}, log["labels"])]),
+        ("labels_error", "1 while labels cannot be kept", [({}, bool(log["labels_error"]))]),
         ("log_rows_waiting", "Rows that wait for the prediction log", [({}, log["waiting"])]),
         ("log_last_write_timestamp_seconds", "When the prediction log last wrote; 0: never", [({}, written)]),
         ("log_error", "1 while the prediction log cannot write", [({}, bool(log["error"]))]),

@@ -12,8 +12,8 @@ from mlops_core.contracts import Signature
 from mlops_core.errors import StoreError
 from mlops_core.feedback import LabelLog, checked
 from mlops_core.serving import requests
-from mlops_core.serving.problems import Refused
 from mlops_core.serving.cells import kind_of
+from mlops_core.serving.problems import Refused
 
 log = logging.getLogger("mlops_core.serving")
 

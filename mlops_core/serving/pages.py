@@ -32,6 +32,7 @@ EXAMPLES: dict[str, Any] = {"number": 1.5, "boolean": True, "time": "2026-01-31T
 CALLS = (
     ("POST /predict", 'rows as JSON: {"rows": [{...}]}, {"columns": {...}} or one row {...}'),
     ("POST /v2/models/NAME[/versions/N]/infer", "Open Inference Protocol v2, JSON tensors, one per column"),
+    ("POST /v2/models/NAME/feedback", 'what came true: {"labels": [{"id": "...", "label": ...}]}, by prediction id'),
     ("GET /v2/models/NAME[/versions/N]", "the model's inputs and outputs"),
     ("GET /v2/models/NAME[/versions/N]/ready, /v2/health/live, /v2/health/ready", "protocol health"),
     ("GET /healthz, /readyz", "the process is alive; it takes requests"),

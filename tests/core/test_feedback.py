@@ -10,16 +10,19 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import log_kit as kit
 import polars as pl
 import pytest
 
 from mlops_core import feedback, segments
-from mlops_core.contracts import Signature
+from mlops_core.contracts import Serving, Signature
 from mlops_core.feedback import LabelLog, checked, read_labels
+from mlops_core.serving import create_app
 from mlops_core.windows import collect, compact
 
 NOW = kit.HOUR + 100.0
@@ -180,6 +183,64 @@ def test_replicas_and_threads_keep_every_label(tmp_path: Path) -> None:
         one.close()
     assert len(list((tmp_path / "labels").glob("*.jsonl"))) == 3
     assert set(read_labels(tmp_path)) == {f"r{i}" for i in range(120)}
+
+
+@pytest.fixture
+def client(tiny_serving: Callable[..., Serving], http: Callable[[Any], httpx.Client]) -> Iterator[httpx.Client]:
+    app = create_app(tiny_serving(max_rows=100, max_bytes=10_000))
+    yield http(app)
+    app.close()
+
+
+FEEDBACK = "/v2/models/credit/feedback"
+
+
+def test_labels_come_over_http_in_bulk_and_again(client: httpx.Client, tmp_path: Path) -> None:
+    log = tmp_path / "serve" / "log"
+    asked = client.post("/predict", json={"rows": [{"income": 1}, {"income": 2}]}).json()["id"]
+    told = {"labels": [{"id": f"{asked}-0", "label": "bad"}, {"id": f"{asked}-1", "label": "good"}]}
+    for _ in range(2):
+        answer = client.post(FEEDBACK, json=told)
+        assert (answer.status_code, answer.json()) == (200, {"accepted": 2})
+        assert set(read_labels(log)) == {f"{asked}-0", f"{asked}-1"}  # on the disk before the answer
+    one = {"id": f"{asked}-0", "label": "good"}
+    assert client.post(FEEDBACK, json=one).json() == {"accepted": 1}
+    assert client.post(FEEDBACK, json={**one, "label": "bad", "time": "2020-01-01T00:00:00Z"}).status_code == 200
+    assert client.post(FEEDBACK, json={"id": "never-asked", "label": "good"}).status_code == 200
+    assert {id: label for id, (label, _) in read_labels(log).items()} == {
+        f"{asked}-0": "good", f"{asked}-1": "good", "never-asked": "good",
+    }  # fmt: skip
+    assert client.get("/status").json()["log"]["labels"] == 7
+    assert "mlops_labels_kept_total 7" in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({}, 422, 'the body is an object; send {"labels"'),
+        ([], 422, 'the body is a list; send {"labels"'),
+        ({"labels": []}, 422, "there are no labels; send at least one"),
+        ({"labels": {}}, 422, "'labels' is an object, expected a list"),
+        ({"labels": [], "label": 1}, 422, "column 'label': does not belong beside 'labels'"),
+        ({"labels": [{"id": "a", "label": "good"}] * 101}, 413, "101 labels are more than the 100"),
+        ({"labels": [{"id": "a", "label": "good"}, {"id": "b", "label": "godo"}]}, 422, "row 1, column 'label'"),
+        ({"labels": [7]}, 422, "row 0: expected an object"),
+        ({"labels": ["x" * 20_000]}, 413, "the body is larger than the 10000 bytes"),
+    ],
+)
+def test_a_wrong_request_keeps_nothing(
+    client: httpx.Client, tmp_path: Path, body: Any, status: int, words: str
+) -> None:
+    answer = client.post(FEEDBACK, json=body)
+    assert answer.status_code == status and words in answer.json()["detail"], answer.text
+    assert read_labels(tmp_path / "serve" / "log") == {}
+
+
+def test_feedback_is_of_the_model_and_by_post(client: httpx.Client) -> None:
+    assert client.get(FEEDBACK).status_code == 405
+    assert client.post("/v2/models/other/feedback", json={}).status_code == 404
+    assert client.post("/v2/models/credit/versions/1/feedback", json={}).status_code in (404, 405)
+    assert client.get("/v2/models/credit/versions/1/feedback").status_code == 404
 
 
 def window(log: Path, out: Path) -> pl.DataFrame:

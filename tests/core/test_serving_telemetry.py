@@ -24,8 +24,8 @@ from mlops_core.serving.telemetry import Telemetry
 Servings = Callable[..., Serving]
 ROW = {"age": 30, "income": 1000.0, "home": "rent", "married": True, "since": "2020-01-01"}
 STABLE = Route(version=1, bundle=Path("b"), sha256="0", arm='a "quoted"\\arm\n')
-LOG = {"waiting": 0, "error": "", "written_at": ""}
-NOTHING = ({"guests": {}, "log": {"written": 0, "dropped": 0}}, {"guests": {}, "log": LOG})
+LOG = {"waiting": 0, "error": "", "written_at": "", "labels_error": ""}
+NOTHING = ({"guests": {}, "log": {"written": 0, "dropped": 0, "labels": 0}}, {"guests": {}, "log": LOG})
 
 
 @pytest.fixture
@@ -145,8 +145,8 @@ from pathlib import Path
 from mlops_core.contracts import Route
 from mlops_core.serving.telemetry import Telemetry
 
-log = {"waiting": 0, "error": "", "written_at": ""}
-kept = {"guests": {}, "log": {"written": 0, "dropped": 0}}, {"guests": {}, "log": log}
+log = {"waiting": 0, "error": "", "written_at": "", "labels_error": ""}
+kept = {"guests": {}, "log": {"written": 0, "dropped": 0, "labels": 0}}, {"guests": {}, "log": log}
 telemetry = Telemetry(lambda: kept)
 telemetry.share(Path(sys.argv[1]))
 for _ in range(int(sys.argv[2])):
