@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlops_core.contracts import Rollout
-from mlops_core.errors import MlopsError, UsageError
+from mlops_core.errors import MlopsError
 from mlops_core.flow import Context, deploying, rolling
 from mlops_core.serving.state import write_state
 
@@ -73,6 +73,7 @@ class Driver:
         self.context = context
         self.watch: Any = None
         self.mended = 0.0
+        self.said = ""
 
     def run(self) -> None:
         while True:
@@ -81,7 +82,7 @@ class Driver:
                 if not self.turn():
                     return
             except MlopsError as error:  # told, and tried again: the endpoint, the disk or the database may come back
-                log.error("%s", error)
+                self._say(str(error))
                 time.sleep(EVERY)
             time.sleep(max(0.05, EVERY - (time.monotonic() - began)))
 
@@ -101,21 +102,34 @@ class Driver:
             if rolling.active(self.context) != rollout:  # a person was faster
                 return True
             log.info("%s: %s", decision.event, decision.reason)
-            try:
-                rolling.move(
-                    self.context,
-                    rollout,
-                    decision.event,
-                    state=decision.state,
-                    step=decision.step,
-                    reason=decision.reason,
-                    facts=evidence(look),
-                    champion=decision.champion,
-                    actor="rollout driver",
-                )
-            except UsageError as error:
-                log.error("%s", error)
+            self._declare()
+            rolling.move(
+                self.context,
+                rollout,
+                decision.event,
+                state=decision.state,
+                step=decision.step,
+                reason=decision.reason,
+                facts=evidence(look),
+                champion=decision.champion,
+                actor="rollout driver",
+            )
         return True
+
+    def _say(self, words: str) -> None:
+        """Once, however often it comes again."""
+        if words != self.said:
+            log.error("%s", words)
+        self.said = words
+
+    def _declare(self) -> None:
+        """The declaration of today: an endpoint is made with the deployer's options as they are now."""
+        from mlops_core.config import declare
+
+        try:
+            self.context.declaration = declare(self.context.workspace.root, self.context.overrides)
+        except MlopsError as error:  # half an edit: what was declared before is good enough to go on
+            self._say(str(error))
 
     def _look(self, rollout: Rollout) -> Any:
         """The decision that is due, and what was seen; `rollout.json` shows the latter to `mlops status`."""
@@ -139,9 +153,10 @@ class Driver:
         with rolling.traffic(self.context):
             if self.context.workspace.ledger.desired(self.context.declaration.name) is None:
                 return  # stopped by a person
-            wanted = deploying.desired(self.context)
-            if wanted and deploying.causes(self.context, wanted):
+            wanted, now_is = deploying.desired(self.context), deploying.actual(self.context)
+            if wanted and (now_is is None or now_is[1].routes != wanted.routes):
                 log.info("the endpoint is not as it should be: applied again")
+                self._declare()
                 deploying.apply(self.context, wanted, "made as the rollout stands")
 
 

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def follow(project: Path, overrides: Sequence[str], view: Any) -> int:
-    """Tells each change until the rollout has ended; 4 where it was rolled back or aborted."""
+    """Tells each change until the rollout has ended or waits for a person; 4 where it was rolled back or aborted."""
     from mlops_core import api
 
     last = ""
@@ -66,8 +66,8 @@ def follow(project: Path, overrides: Sequence[str], view: Any) -> int:
         if line != last:
             view.line(line) if not hasattr(view, "event") else view.event("rollout", rollout=found)
             last = line
-        if not found.rollout.active:
-            return 0 if found.rollout.state == "promoted" else 4
+        if found.rollout.state == "waiting" or not found.rollout.active:
+            return 0 if found.rollout.state in ("waiting", "promoted") else 4
         time.sleep(EVERY)
 
 

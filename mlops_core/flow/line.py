@@ -205,6 +205,7 @@ def _deploy(context: Context, tally: Tally) -> Endpoint | None:
 
 
 def _deployed(context: Context, tally: Tally) -> Endpoint | None:
+    rolling.settle(context)
     candidate = rolling.pending(context)
     if candidate is not None:
         context.tell("mlops_started", stage=deploying.NAME, cause=f"version {candidate} is next", steps=0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -46,6 +47,14 @@ def pending(context: Context) -> int | None:
     return challenger
 
 
+def settle(context: Context) -> None:
+    """Ends a rollout whose champion is none any more, as when the next version took all at once."""
+    running = active(context)
+    champion = context.workspace.ledger.aliases(context.declaration.name).get(CHAMPION)
+    if running and champion != running.stable:
+        supersede(context, running, f"version {champion} was made champion")
+
+
 def deploy(context: Context) -> Endpoint | None:
     """Begins the rollout of the version that waits; without steps, it is champion at once."""
     candidate = pending(context)
@@ -78,6 +87,7 @@ def begin(context: Context, candidate: int, reason: str) -> tuple[Rollout, Endpo
     proven = {}
     for version in {candidate, *arms.values()} - {stable}:
         proven[str(version)] = prove(context, version)
+        _refuse_unlike(context, stable, version)
     if running:
         supersede(context, running, f"version {candidate} comes in its place")
     rollout = Rollout(
@@ -233,6 +243,24 @@ def _transit(
     keeping.follow(context, moved)
     context.tell("mlops_rollout", rollout=moved)
     return moved
+
+
+def _refuse_unlike(context: Context, stable: int, candidate: int) -> None:
+    """Predictions of another kind cannot be held against each other."""
+    before, after = _predicts(context, stable), _predicts(context, candidate)
+    if before != after:
+        raise UsageError(
+            f"version {candidate} predicts {after}, and version {stable} {before}: they cannot be compared; "
+            f"'mlops versions promote {candidate} --now' skips the rollout"
+        )
+
+
+def _predicts(context: Context, number: int) -> str:
+    version = context.workspace.ledger.version(context.declaration.name, number)
+    deploying.lay_out(context, version)
+    manifest = context.workspace.home("bundles", version.model.artifact) / "manifest.json"
+    signature = json.loads(manifest.read_bytes())["signature"]
+    return f"{signature['target']!r} ({signature['task']})"
 
 
 def _applied(context: Context, reason: str) -> Endpoint:

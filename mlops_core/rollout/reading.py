@@ -19,10 +19,11 @@ class _Place:
 
 
 class Tail:
-    """Follows `folder`/*.jsonl from the lines of `since` on (Unix seconds)."""
+    """Follows `folder`/*.jsonl from the lines of `since` on (Unix seconds); without `timed`, from the files that were
+    written to since then."""
 
-    def __init__(self, folder: Path, since: float) -> None:
-        self.folder, self.since = Path(folder), since
+    def __init__(self, folder: Path, since: float, *, timed: bool = True) -> None:
+        self.folder, self.since, self.timed = Path(folder), since, timed
         self._places: dict[str, _Place] = {}
 
     def lines(self) -> Iterator[dict[str, Any]]:
@@ -52,7 +53,7 @@ class Tail:
                 if line is None or line["time"] <= after:
                     continue
                 place.last = max(place.last, line["time"])
-                if line["time"] >= self.since:
+                if line["time"] >= self.since or not self.timed:
                     yield line
 
 

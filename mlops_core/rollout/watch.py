@@ -46,7 +46,7 @@ class Watch:
         self._loss = Loss(metric, scale)
         self._before = BEFORE if rollout.strategy == "blue_green" else 0.0
         self._lines = Tail(log, rollout.since - self._before)
-        self._labels = Tail(log / "labels", 0.0)
+        self._labels = Tail(log / "labels", rollout.since, timed=False)  # a label's time is when it was true
         self.requests = dict.fromkeys(self.arms.values(), 0)
         self.failures = dict.fromkeys(self.arms.values(), 0)
         rivals = [a for a in self.arms.values() if a != STABLE] if not rollout.arms else _rivals(rollout)

@@ -11,12 +11,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlops_core import api
+from mlops_core import api, hookimpl
+from mlops_core.contracts import Rollout
 from mlops_core.errors import Rejected, ServingError, UsageError
 
 # Answers as the champion does but for what it was made to do where it sees a large number, which training never has.
@@ -84,6 +84,17 @@ class Callers:
             thread.join()
 
 
+class Seen:
+    """What an observer is told."""
+
+    def __init__(self) -> None:
+        self.rollouts: list[Rollout] = []
+
+    @hookimpl
+    def mlops_rollout(self, rollout: Rollout) -> None:
+        self.rollouts.append(rollout)
+
+
 def ask(url: str, row: dict[str, Any], user: str = "") -> dict[str, Any]:
     body = json.dumps({"rows": [row]}).encode()
     headers = {"content-type": "application/json", **({"x-user": user} if user else {})}
@@ -129,6 +140,12 @@ CANARY = [
     "rollout.deadline=5",
 ]
 LONG = [*CANARY[:1], "rollout.steps=[{weight: 50, requests: 100000}]", *CANARY[2:]]
+PERSON = """\
+rollout:
+  strategy: canary
+  steps: [{weight: 50, requests: 100000}]
+  guards: {latency: null}
+"""
 NEXT = "trainer.shift=0.01"
 SEEN: dict[str, Any] = {"a": 100.0, "b": 0.0}  # what training has never seen
 
@@ -156,7 +173,9 @@ def test_a_canary_is_promoted_under_load_without_a_failed_request(rolled: Any) -
         plan = api.plan(rolled.root, [*CANARY, NEXT])
         assert "canary: 20 %, 50 % of the requests, then all" in plan.rollout
         began = time.monotonic()
-        run = api.run(rolled.root, [*CANARY, NEXT])
+        watcher = Seen()
+        run = api.run(rolled.root, [*CANARY, NEXT], observers=[watcher])
+        assert [(r.strategy, r.stable, r.candidate, r.state) for r in watcher.rollouts] == [("canary", 1, 2, "running")]
         print(f"\nbegun with its proof after {time.monotonic() - began:.2f} s")
         assert run.version == 2 and "deploy" in run.performed
         assert api.versions(rolled.root)[1] == {"champion": 1, "challenger": 2}
@@ -185,8 +204,7 @@ def test_a_harmful_canary_is_rolled_back_within_five_seconds(rolled: Any, fault:
         gone = time.time()
     assert found.rollout.state == "rolled_back" and callers.failed == []
     assert ("error rate" if fault == "raises" else "predictions") in found.rollout.reason
-    rollout = replace(api.rollout(rolled.root).rollout, state="running")
-    decided, requests = deciding(rolled, rollout)
+    decided, requests = deciding(rolled, replace(found.rollout, state="running"))
     print(f"\n{fault}: harm after {requests} requests of the candidate, rolled back {gone - decided:.2f} s later")
     assert gone - decided < 5
     assert api.versions(rolled.root)[1] == {"champion": 1}
@@ -233,26 +251,36 @@ def test_driver_and_endpoint_killed_in_the_middle(rolled: Any) -> None:
 
 
 def test_a_person_has_the_last_word(rolled: Any) -> None:
-    first = api.run(rolled.root, LONG)
+    with (rolled.root / "conf" / "config.yaml").open("a") as config:
+        config.write(PERSON)
+    first = api.run(rolled.root)
     assert first.endpoint
-    told = rolled.mlops("run", *LONG, NEXT).stdout
+    told = rolled.mlops("run", NEXT).stdout
     assert "version 1 -> 2 by canary: 50 % of the requests, then all; follow it with 'mlops rollout'" in told
     assert "under way" in rolled.mlops("rollout").stdout
+    with pytest.raises(UsageError, match="the rollout of version 2 is running; 'mlops rollout promote'"):
+        api.promote(rolled.root, 2, reason="again")
     assert "2: paused (lunch)" in rolled.mlops("rollout", "pause", "--reason", "lunch").stdout
     with pytest.raises(UsageError, match="the rollout of version 2 is paused; it cannot pause now"):
         api.steer(rolled.root, "pause")
     with pytest.raises(UsageError, match="version 2 is paused, so version 3 waits"):
-        api.run(rolled.root, [*LONG, "trainer.shift=0.02"])
+        api.run(rolled.root, ["trainer.shift=0.02"])
     assert "rollout: version 1 -> 2, canary, step 1 of 1: paused" in rolled.mlops("status").stdout
     assert len(weights(rolled)) == 2, "a pause takes nobody's traffic"
     api.steer(rolled.root, "resume", reason="back")
-    api.run(rolled.root, [*LONG, "trainer.shift=0.02"])
+    api.run(rolled.root, ["trainer.shift=0.02"])
     assert weights(rolled) == {1: (50.0, "stable"), 3: (50.0, "candidate")}
+    api.stop(rolled.root)
+    api.run(rolled.root, ["trainer.shift=0.02"])
+    assert weights(rolled) == {1: (50.0, "stable"), 3: (50.0, "candidate")}, "started again as the rollout stood"
     assert api.rollback(rolled.root, reason="no")[0] == 1
     assert weights(rolled) == {1: (100.0, "stable")}
-    promoted = rolled.mlops("versions", "promote", "2", "--reason", "it was good")
-    assert "follow it" in promoted.stdout or "is champion" in promoted.stdout
-    assert audited(rolled) == ["begun", "paused", "resumed", "superseded", "begun", "aborted"]
+    assert "version 1 -> 2 by canary" in rolled.mlops("versions", "promote", "2", "--reason", "good").stdout
+    api.run(rolled.root, ["rollout.strategy=all_at_once", "trainer.shift=0.03"])
+    assert weights(rolled) == {4: (100.0, "stable")}, "what takes all at once ends a rollout"
+    assert audited(rolled) == ["begun", "paused", "resumed", "superseded", "begun", "aborted", "begun", "superseded"]
+    with pytest.raises(UsageError, match="no rollout is under way, so there is nothing to abort"):
+        api.steer(rolled.root, "abort")
 
 
 def test_blue_green_switches_and_switches_back_at_once(rolled: Any) -> None:
@@ -293,10 +321,9 @@ def test_a_shadow_answers_nobody_and_is_held_for_a_person(rolled: Any) -> None:
     first = api.run(rolled.root, shadow)
     assert first.endpoint
     with Callers(first.endpoint.url, rolled.traffic(50, 5)) as callers:
-        api.run(rolled.root, [*shadow, NEXT])
-        until(lambda: state(rolled) == "waiting")
+        waited = rolled.mlops("run", "--wait", *shadow, NEXT).stdout
+    assert "waits for 'mlops rollout promote'" in waited.splitlines()[-1] and state(rolled) == "waiting"
     assert callers.failed == [] and set(callers.versions) == {1}
-    assert "waits for 'mlops rollout promote'" in rolled.mlops("rollout").stdout
     rolled.mlops("rollout", "promote", "--reason", "as good")
     assert weights(rolled) == {2: (100.0, "stable")} and api.versions(rolled.root)[1]["champion"] == 2
 
