@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_core import segments
 from mlops_core.contracts import Column, record
-from mlops_core.errors import StoreError
+from mlops_core.errors import StoreError, UsageError, did_you_mean
 from mlops_core.logged import Kept, kept, numbers
 from mlops_core.privacy import Pseudonyms
 from mlops_core.windows import Parts
@@ -42,10 +42,12 @@ class Places:
 
 @record
 class Found:
-    """Rows or labels of the subject: file -> how many. `held` are those that stay, in files that are sealed."""
+    """Rows or labels of the subject: file -> how many. `held` are those that stay, in files that are sealed; `blind`
+    the columns by which nobody can be found in the prediction log, since it does not have them."""
 
     files: Mapping[str, int]
     held: Mapping[str, int]
+    blind: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -54,12 +56,15 @@ class Found:
 
 def look(places: Places, where: Where, names: Pseudonyms) -> Found:
     """Where the subject is; changes nothing."""
-    return Found(files=_pass(places, _Subject(places.log, where, names), erase=False), held=_held(places, where, names))
+    _known(places, where)
+    files = _pass(places, _Subject(places.log, where, names), erase=False)
+    return Found(files=files, held=_held(places, where, names), blind=_blind(places.log, where))
 
 
 def erase(places: Places, where: Where, names: Pseudonyms) -> Found:
     """Erases every row of the subject that was answered, labelled or set aside before this call. Looks again
-    afterwards, and raises StoreError where anything is left."""
+    afterwards, and raises StoreError where anything is left; UsageError for a column that is nowhere."""
+    _known(places, where)
     time.sleep(WAIT)
     subject = _Subject(places.log, where, names)
     with segments.alone(places.log):
@@ -71,7 +76,33 @@ def erase(places: Places, where: Where, names: Pseudonyms) -> Found:
         left = {file: n for file, n in _pass(places, subject, erase=False).items() if _before(places, file, subject)}
     if left:
         raise StoreError(f"rows of the subject are still there after they were erased, in {', '.join(sorted(left))}")
-    return Found(files=gone, held=_held(places, where, names))
+    return Found(files=gone, held=_held(places, where, names), blind=_blind(places.log, where))
+
+
+def _known(places: Places, where: Where) -> None:
+    """A misspelt column finds nothing, and must not be taken for a subject of which nothing is kept."""
+    import polars as pl
+
+    columns = {"id"} | {c.name for about in _signatures(places.log) for c in about.signature.inputs}
+    for folder in (*places.loose, *places.sealed):
+        for path in folder.rglob("*.parquet"):
+            columns |= set(pl.read_parquet_schema(path))
+    for name in where:
+        if name not in columns:
+            raise UsageError(f"forget: nothing that is kept has a column {name!r}; {did_you_mean(name, columns)}")
+
+
+def _blind(log: Path, where: Where) -> tuple[str, ...]:
+    """The columns that some version's rows were logged without."""
+
+    def missing(name: str, about: Kept) -> bool:
+        return name not in ("id", *about.hashed, *(c.name for c in about.logged))
+
+    return tuple(name for name in where if any(missing(name, about) for about in _signatures(log)))
+
+
+def _signatures(log: Path) -> list[Kept]:
+    return [kept(log, int(p.stem.rpartition("-")[2])) for p in sorted(log.glob("signature-*.json"))]
 
 
 def _before(places: Places, file: str, subject: _Subject) -> bool:

@@ -41,7 +41,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for file, rows in found.files.items():
         print(f"{rows:>9,} erased from {file}")
-    print(f"{found.rows:,} rows and labels erased; looked again: nothing is found" if found.rows else "nothing found")
+    erased = f"{found.rows:,} rows and labels erased; looked again: nothing is found"
+    print(erased if found.rows else "nothing was found that could be erased")
+    for column in found.blind:
+        print(f"the prediction log has no column {column!r} to find anybody by; it knows the ids of predictions")
     for file, rows in found.held.items():
         print(f"{rows:>9,} still held by {file}")
     if found.held:

@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 
 from mlops_core import feedback, forgetting, segments
+from mlops_core.errors import UsageError
 from mlops_core.feedback import Label, LabelLog, read_labels
 from mlops_core.forgetting import Places, erase, look
 from mlops_core.privacy import Pseudonyms
@@ -101,7 +102,7 @@ def test_every_row_of_a_subject_goes_and_no_other(
         ({"age": "77"}, {"batch-0", "own-0", "other-0"}),
         ({"age": "77.0", "home": "rent"}, {"batch-0", "own-0", "other-0"}),
         ({"age": "77", "home": "own"}, {"batch-0", "batch-1", "own-0", "other-0"}),
-        ({"nothing": "77"}, {"batch-0", "batch-1", "own-0", "other-0"}),
+        ({"age": "79"}, {"batch-0", "batch-1", "own-0", "other-0"}),
     ],
 )
 @pytest.mark.parametrize("settled", [False, True], ids=["segments", "parts"])
@@ -113,6 +114,14 @@ def test_a_subject_is_what_holds_for_all_its_columns(
     erase(places, where, names)
     assert set(ids(places.log, tmp_path)) == left
     assert look(places, where, names).files == {}
+
+
+def test_a_column_that_is_nowhere_is_refused_and_one_that_is_dropped_is_told(places: Places, names: Pseudonyms) -> None:
+    with pytest.raises(UsageError, match="nothing that is kept has a column 'emial'; did you mean 'email'"):
+        erase(places, {"emial": EMAIL}, names)
+    assert look(places, {"email": EMAIL}, names).blind == ()
+    kit.sign(places.log, version=2, pii="drop")
+    assert look(places, {"email": EMAIL}, names).blind == ("email",)
 
 
 def test_settled_labels_are_erased_with_their_predictions(places: Places, names: Pseudonyms) -> None:

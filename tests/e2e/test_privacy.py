@@ -149,6 +149,9 @@ def _forget(root: Path, state: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert [(line["id"], line["rows"], line["numbers"]) for line in left] == [("batch", 1, [0])]
     found = api.forget(root, {"email": EMAIL}, reason="request 18")  # no input of the model: only set aside
     assert [file.partition("/")[0] for file in found.files] == ["quarantine"] and sum(found.held.values()) == 1
+    assert found.blind == ("email",)
+    with pytest.raises(UsageError, match="nothing that is kept has a column 'salery'; did you mean 'salary'"):
+        api.forget(root, {"salery": SALARY}, reason="request 19")
     entries, fault = api.audit(root)
     forgotten = [e for e in entries if e.action == "subject.forgotten"]
     assert not fault and [e.reason for e in forgotten] == ["request 18", "request 17"]
@@ -156,7 +159,7 @@ def _forget(root: Path, state: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert len(forgotten[1].facts["subject"]) == 32 and forgotten[0].facts["subject"] != forgotten[1].facts["subject"]
     assert holding(state) == {"data", "objects"}
     assert main(["forget", "--project", str(root), "--where", f"salary={SALARY}", "--reason", "again"]) == 0
-    assert "nothing found" in capfd.readouterr().out
+    assert "nothing was found that could be erased" in capfd.readouterr().out
 
 
 def test_labels_from_files_with_no_endpoint(served: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
