@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_core.contracts import Column, Columns
+from mlops_core.contracts import Columns
 from mlops_core.serving import protocol_v2, tensors
 from mlops_core.serving.cells import Wrong
 from mlops_core.serving.messages import messages
@@ -78,22 +78,22 @@ def write(name: str, model: Loaded, id: str, answer: Columns, request: Any) -> b
     return found
 
 
-def _values(tensor: Any, raw: bytes | None, limit: int, column: Column) -> Any:
+def _values(tensor: Any, raw: bytes | None, limit: int, slot: tensors.Slot) -> Any:
     """The rows of one tensor. Raises Wrong."""
     kind, shape = tensor.datatype, list(tensor.shape)
-    wrong = tensors.misfit(kind, shape, column, limit)
+    wrong = slot.misfit(kind, shape, limit)
     if wrong:
         raise Wrong(wrong)
     if raw is not None:
         if tensor.HasField("contents"):
             raise Wrong("has contents beside raw_input_contents; send one of them")
-        return tensors.values(tensors.unpacked(kind, raw, math.prod(shape)), shape, column)
+        return slot.values(tensors.unpacked(kind, raw, math.prod(shape)), shape)
     if kind not in CONTENTS:
         raise Wrong(f"datatype {kind} can only come in raw_input_contents")
     flat = getattr(tensor.contents, CONTENTS[kind])
     if kind == "BYTES":
-        return tensors.values(tensors.decoded(flat), shape, column)
+        return slot.values(tensors.decoded(flat), shape)
     try:
-        return tensors.values(np.array(flat, tensors.LITTLE[kind]), shape, column)
+        return slot.values(np.array(flat, tensors.LITTLE[kind]), shape)
     except OverflowError:
         raise Wrong(f"holds a number that is no {kind}") from None

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mlops_core.contracts import Column, Columns
+from mlops_core.contracts import Columns
 from mlops_core.serving import tensors
 from mlops_core.serving.cells import Wrong, kind_of
 from mlops_core.serving.models import Known, Loaded
 from mlops_core.serving.problems import Fault, Refused
 from mlops_core.serving.requests import parse
 from mlops_core.serving.rows import Batch, Reader
+from mlops_core.serving.tensors import Slot
 from mlops_core.serving.tensors import datatype as datatype
 
 MARK = b"\0"  # no JSON begins with it
@@ -79,7 +80,7 @@ def read(reader: Reader, body: Any, limit: int) -> Batch:
     """The tensors of an inference request as columns. Raises Refused, naming the tensor."""
     if not isinstance(body, dict) or not isinstance(body.get("inputs"), list):
         raise Refused(422, 'the body has no list "inputs" of tensors')
-    given: list[tuple[str, Callable[[Column], Any]]] = []
+    given: list[tuple[str, Callable[[Slot], Any]]] = []
     for i, tensor in enumerate(body["inputs"]):
         name = tensor.get("name") if isinstance(tensor, dict) else None
         if not isinstance(name, str):
@@ -88,21 +89,21 @@ def read(reader: Reader, body: Any, limit: int) -> Batch:
     return gathered(reader, given, limit)
 
 
-def gathered(reader: Reader, given: Iterable[tuple[str, Callable[[Column], Any]]], limit: int) -> Batch:
-    """Named tensors as columns; each gives its values for its column, or raises Wrong. Raises Refused with every
+def gathered(reader: Reader, given: Iterable[tuple[str, Callable[[Slot], Any]]], limit: int) -> Batch:
+    """Named tensors as columns; each gives its values for its slot, or raises Wrong. Raises Refused with every
     fault, each naming its tensor."""
     columns: dict[str, Any] = {}
     faults: list[Fault] = []
     for name, values in given:
-        column = reader.inputs.get(name)
+        slot = reader.slots.get(name)
         if name in columns:
             faults.append((None, name, "is given twice"))
-        elif column is None:
+        elif slot is None:
             faults.append((None, name, reader.unknown(name)))
         else:
             columns[name] = []
             try:
-                columns[name] = values(column)
+                columns[name] = values(slot)
             except Wrong as wrong:
                 faults.append((None, name, str(wrong)))
     if faults:
@@ -179,22 +180,22 @@ def _outputs(loaded: Known) -> list[dict[str, Any]]:
     ]
 
 
-def _values(tensor: dict[str, Any], limit: int, column: Column) -> Any:
+def _values(tensor: dict[str, Any], limit: int, slot: Slot) -> Any:
     """The rows of one tensor. Raises Wrong."""
     kind, shape, data = tensor.get("datatype"), tensor.get("shape"), tensor.get("data")
-    wrong = tensors.misfit(kind, shape, column, limit)
+    wrong = slot.misfit(kind, shape, limit)
     if wrong:
         raise Wrong(wrong)
     assert isinstance(kind, str) and isinstance(shape, list)
-    if isinstance(data, bytes):
-        return tensors.values(tensors.unpacked(kind, data, math.prod(shape)), shape, column)
+    if type(data) is bytes:
+        return slot.values(tensors.unpacked(kind, data, math.prod(shape)), shape)
     if not isinstance(data, list):
         header = "; binary data needs the header inference-header-content-length"
         raise Wrong(f"data is {kind_of(data)}, expected a list" + header * (data is None))
     flat = _flat(data, len(shape))
     if len(flat) != math.prod(shape):
         raise Wrong(f"has {len(flat)} values, its shape {shape} says {math.prod(shape)}")
-    return tensors.gaps(flat, column) if kind == "BYTES" else _rows(flat, list(column.shape))
+    return slot.texts(flat) if kind == "BYTES" else _rows(flat, slot.cell)
 
 
 def _flat(data: list[Any], depth: int) -> list[Any]:

@@ -17,6 +17,7 @@ from mlops_core.errors import did_you_mean
 from mlops_core.serving.blocks import blocks
 from mlops_core.serving.cells import ABSENT, CELLS, kind_of
 from mlops_core.serving.problems import Fault, Refused
+from mlops_core.serving.tensors import Slot
 
 FORMS = 'send {"rows": [{...}]}, {"columns": {...}} or one row as an object'
 UNFIT = (TypeError, ValueError, OverflowError)
@@ -37,8 +38,8 @@ class Reader:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.cells = tuple(CELLS[c.kind](c) for c in signature.inputs)
-        self.inputs = {c.name: c for c in signature.inputs}
-        self.names = frozenset(self.inputs)
+        self.slots = {c.name: Slot(c) for c in signature.inputs}
+        self.names = frozenset(self.slots)
         self._blocks = blocks(self.cells)
         self._pick = _picker([c.name for c in signature.inputs])
 

@@ -21,11 +21,12 @@ from mlops_core.serving.problems import Refused
 WHOLE = ("INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
 REAL = ("FP64", "FP32", "FP16")
 DATATYPES = ("BOOL", "BYTES", *REAL, *WHOLE)
-LITTLE = {"BOOL": "?", "INT8": "i1", "UINT8": "u1"} | {
+STORED = {"BOOL": "?", "INT8": "i1", "UINT8": "u1"} | {
     "FP64": "<f8", "FP32": "<f4", "FP16": "<f2",
     "INT64": "<i8", "INT32": "<i4", "INT16": "<i2",
     "UINT64": "<u8", "UINT32": "<u4", "UINT16": "<u2",
 }  # fmt: skip
+LITTLE = {kind: np.dtype(text) for kind, text in STORED.items()}
 LENGTH = Struct("<I")
 
 
@@ -36,49 +37,57 @@ def datatype(column: Column) -> str:
     return {"boolean": "BOOL", "array": "FP32"}.get(column.kind, "BYTES")
 
 
-def misfit(kind: Any, shape: Any, column: Column, limit: int) -> str:
-    """Why a tensor of this datatype and shape is not this column; '' where it is. Raises Refused for too many rows."""
-    if kind not in DATATYPES:
-        return f"unknown datatype {kind[:40]!r}" if isinstance(kind, str) and kind else "has no datatype"
-    if kind not in _accepted(column):
-        return f"datatype {kind} does not fit, expected {datatype(column)}"
-    if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 2**40 for n in shape) or not shape:
-        return "has no shape of whole numbers"
-    if shape[0] > limit:
-        raise Refused(
-            413, f"{shape[0]} rows are more than the {limit} that one request may hold; send several requests"
-        )
-    cell = list(column.shape)
-    if shape[1:] != cell and not (column.kind != "array" and shape[1:] == [1]):
-        return f"has shape {shape}, expected {['n', *cell]}".replace("'", "")
-    return ""
+class Slot:
+    """Where a tensor goes: a column, and what fits it."""
 
+    def __init__(self, column: Column) -> None:
+        self.column = column
+        self.accepted = frozenset(_accepted(column))
+        self.cell = list(column.shape)
+        self.tails = [self.cell] if column.kind == "array" else [[], [1]]  # what may follow the number of rows
+        self.numeric = column.kind in ("number", "boolean")
+        self.gaps = column.nullable and "" not in column.categories
 
-def values(flat: Any, shape: Sequence[int], column: Column) -> Any:
-    """Flat values, an array of numbers or a list of texts, as the rows of this column. Raises Wrong."""
-    if len(flat) != math.prod(shape):
-        raise Wrong(f"has {len(flat)} values, its shape {list(shape)} says {math.prod(shape)}")
-    if column.kind == "array":
-        return np.asarray(flat).reshape(shape)
-    if isinstance(flat, list):
-        return gaps(flat, column)
-    if column.kind in ("number", "boolean"):
-        return flat
-    return [None if v != v else v for v in flat.tolist()]
+    def misfit(self, kind: Any, shape: Any, limit: int) -> str:
+        """Why a tensor of this datatype and shape does not fit; '' where it does. Raises Refused for too many rows."""
+        if type(kind) is not str or not kind:
+            return "has no datatype"
+        if kind not in self.accepted:
+            if kind not in DATATYPES:
+                return f"unknown datatype {kind[:40]!r}"
+            return f"datatype {kind} does not fit, expected {datatype(self.column)}"
+        if type(shape) is not list or not shape or not all(type(n) is int and 0 <= n < 2**40 for n in shape):
+            return "has no shape of whole numbers"
+        if shape[0] > limit:
+            raise Refused(
+                413, f"{shape[0]} rows are more than the {limit} that one request may hold; send several requests"
+            )
+        if shape[1:] not in self.tails:
+            return f"has shape {shape}, expected {['n', *self.cell]}".replace("'", "")
+        return ""
 
+    def values(self, flat: Any, shape: Sequence[int]) -> Any:
+        """Flat values, an array of numbers or a list of texts, as rows. Raises Wrong."""
+        if len(flat) != math.prod(shape):
+            raise Wrong(f"has {len(flat)} values, its shape {list(shape)} says {math.prod(shape)}")
+        if self.numeric:
+            return flat
+        if isinstance(flat, list):
+            return self.texts(flat)
+        if self.column.kind == "array":
+            return flat.reshape(shape)
+        return [None if v != v else v for v in flat.tolist()]
 
-def gaps(texts: list[Any], column: Column) -> list[Any]:
-    """The texts, with None for what is missing."""
-    if not column.nullable or "" in column.categories or "" not in texts:
-        return texts
-    return [None if v == "" else v for v in texts]
+    def texts(self, found: list[Any]) -> list[Any]:
+        """The texts, with None for what is missing."""
+        return [None if v == "" else v for v in found] if self.gaps and "" in found else found
 
 
 def unpacked(kind: str, data: bytes, count: int) -> Any:
     """`count` values from their bytes: an array of numbers or a list of texts. Raises Wrong."""
     if kind == "BYTES":
         return _texts(data, count)
-    dtype = np.dtype(LITTLE[kind])
+    dtype = LITTLE[kind]
     if len(data) != count * dtype.itemsize:
         raise Wrong(f"has {len(data)} bytes, {count} values of {kind} are {count * dtype.itemsize}")
     if kind == "BOOL" and data.translate(None, b"\0\1"):
