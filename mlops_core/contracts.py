@@ -291,7 +291,8 @@ class Serving:
     anew. A candidate may take `deadline` seconds to answer, then the stable version answers in its place.
 
     `auth` keys: callers are asked for a key of `state`/keys.json; a key's rate is shared out to `replicas`
-    processes. A caller may take `request_timeout` seconds to send a request. `privacy`: the log drops columns with
+    processes. A caller may take `request_timeout` seconds to send a request. With `access_log` each request leaves a
+    line in `state`/access.log. `privacy`: the log drops columns with
     role pii, or keeps hashes of their values, keyed by `state`/privacy.key.
     """
 
@@ -309,6 +310,7 @@ class Serving:
     replicas: int = 1
     request_timeout: float = 30.0
     privacy: Literal["drop", "hash"] = "drop"
+    access_log: bool = False
 
 
 @record

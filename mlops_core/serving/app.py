@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +33,7 @@ import orjson
 from mlops_core.contracts import Route, Serving
 from mlops_core.privacy import personal, trace
 from mlops_core.serving import exposition, forms, openapi, pages, protocol_v2, requests
+from mlops_core.serving.access_log import PATH, AccessLog
 from mlops_core.serving.answering import answer
 from mlops_core.serving.door import Door, scope_of, shown
 from mlops_core.serving.guests import Failed, Guest
@@ -52,6 +54,7 @@ INLINE_BYTES = 32 * 1024  # a larger body is read and answered in a thread, so t
 JSON, HTML, PROBLEM = b"application/json", b"text/html; charset=utf-8", b"application/problem+json"
 BINARY = b"application/octet-stream"
 log = logging.getLogger("mlops_core.serving")
+_ROUTE: ContextVar[Route | None] = ContextVar("route", default=None)  # who answered; each request is a task
 
 
 def create_app(serving: Serving, plugins: Plugins | None = None) -> App:
@@ -71,6 +74,7 @@ class App:
         self._applying = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="predict")
         self._telemetry = Telemetry(self._beside)
+        self._accesses = _access_log(serving)
         self.draining = False
 
     @property
@@ -95,6 +99,10 @@ class App:
             else:
                 self._log, self._labels = _open_log(table), Labelling(serving.log)
             self._table, self._door = table, Door(serving)
+            if serving.access_log != (self._accesses is not None):
+                accesses, self._accesses = self._accesses, _access_log(serving)
+                if accesses is not None:
+                    accesses.close()
             if old is not self._log:
                 old.close()
                 labels.close()
@@ -110,6 +118,8 @@ class App:
         self._log.close()
         self._labels.close()
         self._telemetry.close()
+        if self._accesses is not None:
+            self._accesses.close()
 
     def share(self, folder: Path) -> None:
         """From now on `status` and /metrics are of all processes of the endpoint that share this folder."""
@@ -194,6 +204,7 @@ class App:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = []
+        began = time.perf_counter()
         self._telemetry.in_flight += 1
         try:
             status, kind, body = await self._answer(scope, receive, headers)
@@ -215,6 +226,8 @@ class App:
             self._telemetry.in_flight -= 1
         if kind is HTML:
             headers += pages.SAFE
+        if self._accesses is not None:
+            self._note(self._accesses, scope, headers, status, time.perf_counter() - began, len(body))
         headers += [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
@@ -273,6 +286,7 @@ class App:
         self, table: Table, model: Loaded, form: str, id: str, data: bytes, instead: int = 0
     ) -> tuple[str, bytes]:
         """A version of this process answers: the request's id and the body."""
+        _ROUTE.set(table.routes[model.version])
         if len(data) <= INLINE_BYTES:
             return self._answered(table, model, form, id, data, instead)
         loop = asyncio.get_running_loop()
@@ -311,6 +325,7 @@ class App:
             said, body = {"state": str(failed)}, b""
         taken = time.perf_counter() - began
         if said["state"] == "answered":
+            _ROUTE.set(route)
             self._keep(route, said, taken, len(data))
             return said["id"], body
         if alone:
@@ -345,6 +360,14 @@ class App:
         self._telemetry.unanswered(route, error)
         self._log.add(Entry(id, route.version, 1, seconds, route.role, route.arm, error))
 
+    def _note(self, to: AccessLog, scope: Scope, headers: Headers, status: int, seconds: float, size: int) -> None:
+        route = _ROUTE.get()
+        line: dict[str, Any] = {"time": round(time.time(), 6), "id": dict(headers).get(b"x-request-id", b"").decode()}
+        line |= {"method": scope["method"], "path": scope["path"][:PATH], "status": status}
+        line |= {"version": route.version, "arm": route.arm} if route else {"version": None, "arm": ""}
+        line |= {"seconds": round(seconds, 6), "bytes": size}
+        to.add(line | {"key": "" if status == 401 else shown(scope["headers"])})
+
     def _ready(self, extra: dict[str, Any]) -> Reply:
         return 503 if self.draining else 200, JSON, orjson.dumps(extra | {"ready": not self.draining})
 
@@ -373,6 +396,13 @@ TOLD: dict[str, Callable[[App, Table], Reply]] = {  # from files of other proces
     "/status": lambda app, table: (200, JSON, orjson.dumps(app.status())),
     "/metrics": lambda app, table: (200, exposition.CONTENT_TYPE, app.metrics()),
 }
+
+
+def _access_log(serving: Serving) -> AccessLog | None:
+    if not serving.access_log:
+        return None
+    serving.state.mkdir(parents=True, exist_ok=True)
+    return AccessLog(serving.state / "access.log")
 
 
 @functools.cache

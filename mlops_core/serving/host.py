@@ -150,6 +150,7 @@ def wanted(desired: dict[str, Any]) -> Serving:
         auth="none" if limits.get("auth") == serving.auth == "none" else "keys",
         replicas=limits.get("replicas", serving.replicas),
         request_timeout=limits.get("request_timeout", serving.request_timeout),
+        access_log=limits.get("access_log", serving.access_log),
         max_rows=min(serving.max_rows, limits["max_rows"]),
         max_bytes=min(serving.max_bytes, limits["max_bytes"]),
     )

@@ -12,6 +12,8 @@ from mlops_core import HostProcess, certificate, refuse_half, refuse_open, rpc_p
 from mlops_core.contracts import Endpoint, Serving, plain, restore
 from mlops_core.errors import ServingError
 
+LIMITS = ("max_rows", "max_bytes", "auth", "request_timeout", "access_log")
+
 
 @dataclass(frozen=True)
 class HttpDeployer:
@@ -30,6 +32,7 @@ class HttpDeployer:
     max_rows: rows that one request may hold
     max_bytes: size of a request's body
     request_timeout: seconds that a caller may take to send a request
+    access_log: a JSON line for each request, without its body, in access.log of the endpoint's state folder
     startup_timeout: seconds that loading and the smoke set may take
     """
 
@@ -42,6 +45,7 @@ class HttpDeployer:
     max_rows: Annotated[int, Ge(1)] = 10_000
     max_bytes: Annotated[int, Ge(1)] = 16 * 1024 * 1024
     request_timeout: Annotated[float, Gt(0)] = 30.0
+    access_log: bool = False
     startup_timeout: Annotated[float, Gt(0)] = 60.0
 
     def __post_init__(self) -> None:
@@ -51,7 +55,7 @@ class HttpDeployer:
     def apply(self, desired: Serving) -> Endpoint:
         """See `mlops_core.stages.Deployer`."""
         process = HostProcess(desired.state, self.startup_timeout)
-        limits = {name: getattr(self, name) for name in ("max_rows", "max_bytes", "auth", "request_timeout")}
+        limits = {name: getattr(self, name) for name in LIMITS}
         with process.alone():
             before = (process.read("desired.json") or {}).get("process", {})
             grpc = {"grpc_port": rpc_port(self.grpc_port, self.host, before.get("grpc_port"))}

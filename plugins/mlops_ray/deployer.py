@@ -13,7 +13,7 @@ from mlops_core import HostProcess, certificate, refuse_half, refuse_open
 from mlops_core.contracts import Endpoint, Serving, plain, restore
 from mlops_core.errors import ServingError
 
-LIMITS = ("max_rows", "max_bytes", "auth", "request_timeout", "replicas", "cpus", "max_ongoing")
+LIMITS = ("max_rows", "max_bytes", "auth", "request_timeout", "access_log", "replicas", "cpus", "max_ongoing")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class RayServeDeployer:
     max_rows: rows that one request may hold
     max_bytes: size of a request's body
     request_timeout: seconds that a caller may take to send a request
+    access_log: a JSON line for each request, without its body, in access.log of the endpoint's state folder
     startup_timeout: seconds that a start or a change may take
     """
 
@@ -52,6 +53,7 @@ class RayServeDeployer:
     max_rows: Annotated[int, Ge(1)] = 10_000
     max_bytes: Annotated[int, Ge(1)] = 16 * 1024 * 1024
     request_timeout: Annotated[float, Gt(0)] = 30.0
+    access_log: bool = False
     startup_timeout: Annotated[float, Gt(0)] = 120.0
 
     def __post_init__(self) -> None:

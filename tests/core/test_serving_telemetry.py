@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import socket
 import statistics
@@ -18,6 +19,7 @@ import pytest
 
 from mlops_core.contracts import Route, Serving
 from mlops_core.serving import App, create_app
+from mlops_core.serving.access_log import AccessLog
 from mlops_core.serving.exposition import expose
 from mlops_core.serving.telemetry import Telemetry
 
@@ -185,3 +187,44 @@ def test_the_counts_of_processes_that_died_stay_in_the_sum(tmp_path: Path) -> No
     assert requests() == 62
     assert len(list(tmp_path.glob("[0-9]*.json"))) == 1  # the dead are folded, they do not pile up
     mine.close()
+
+
+def test_the_access_log_tells_who_asked_for_what(tiny_serving: Servings, http: Callable[[Any], httpx.Client]) -> None:
+    serving = tiny_serving({1: 0, 2: 100}, access_log=True)
+    app = create_app(serving)
+    client = http(app)
+    client.post("/predict?secret=1", json=ROW, headers={"x-request-id": "order-1"})
+    client.post("/predict", json={"income": "private"})
+    client.get("/healthz")
+    app.close()
+    path = serving.state / "access.log"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["method"], line["path"], line["status"]) for line in lines] == [
+        ("POST", "/predict", 200),
+        ("POST", "/predict", 422),
+        ("GET", "/healthz", 200),
+    ]
+    assert (lines[0]["id"], lines[0]["version"], lines[0]["key"]) == ("order-1", 2, "")
+    assert lines[0]["bytes"] > 0 and 0 < lines[0]["seconds"] < 10
+    assert "private" not in path.read_text() and "secret" not in path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_the_access_log_is_bounded_and_outlives_a_folder_that_is_gone(tmp_path: Path) -> None:
+    two = [AccessLog(tmp_path / "access.log", bytes=2000) for _ in range(2)]
+    for turn in range(40):
+        for log in two:
+            for _ in range(10):
+                log.add({"turn": turn, "path": "/predict"})
+            log.flush()
+    files = sorted(p.name for p in tmp_path.glob("access.log*"))
+    assert files == ["access.log", "access.log.1", "access.log.2", "access.log.3"]
+    assert all(p.stat().st_size < 3000 for p in tmp_path.glob("access.log*"))
+    lines = [json.loads(x) for p in tmp_path.glob("access.log*") for x in p.read_text().splitlines()]
+    assert lines and lines[0].keys() == {"turn", "path"}
+    shutil.rmtree(tmp_path)
+    two[0].add({"turn": 0})
+    two[0].flush()
+    assert two[0].dropped == 1 and "No such file" in two[0].error
+    for log in two:
+        log.close()

@@ -1,0 +1,95 @@
+"""The access log: one JSON line for each request, appended off the hot path, in a few files of bounded size.
+
+All processes of an endpoint append to the same file, each a batch with one write(2). Who finds it too large renames
+it; the others notice and follow. What cannot be written is dropped and counted: requests never wait for it. It
+tells who asked for what and how it went, never a query, a body or a key's secret.
+
+    access.log  access.log.1 ... access.log.3     {time, id, method, path, status, version, arm, seconds, bytes, key}
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from mlops_core.serving.state import hold
+
+EVERY = 0.2
+WAITING = 100_000  # lines
+BYTES = 16 * 1024 * 1024
+KEPT = 3
+PATH = 200  # characters of a path
+log = logging.getLogger("mlops_core.serving")
+
+
+class AccessLog:
+    """Appends to `path`. Thread-safe."""
+
+    def __init__(self, path: Path, bytes: int = BYTES) -> None:
+        self.path = path
+        self.bytes = bytes
+        self.dropped = 0
+        self.error = ""
+        self._queue: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+        self._thread.start()
+
+    def add(self, line: dict[str, Any]) -> None:
+        with self._lock:
+            if len(self._queue) >= WAITING:
+                self.dropped += 1
+            else:
+                self._queue.append(line)
+
+    def flush(self) -> None:
+        """Writes what is queued now."""
+        with self._writing:
+            with self._lock:
+                taken, self._queue = self._queue, []
+            if not taken:
+                return
+            try:
+                self._append(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in taken))
+                self.error = ""
+            except OSError as error:
+                self.dropped += len(taken)
+                if not self.error:
+                    log.error("access log %s: %s; requests go on", self.path, error)
+                self.error = str(error)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.flush()
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY):
+            self.flush()
+
+    def _append(self, data: bytes) -> None:
+        """Opened for each batch, so that a file that somebody else has renamed is never written to for long."""
+        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(file, data)
+            if os.fstat(file).st_size < self.bytes:
+                return
+            with hold(self.path.with_name(".access.lock")):
+                if os.stat(self.path).st_ino == os.fstat(file).st_ino:
+                    self._turn()
+        finally:
+            os.close(file)
+
+    def _turn(self) -> None:
+        names = [self.path, *(self.path.with_name(f"{self.path.name}.{n}") for n in range(1, KEPT + 1))]
+        for newer, older in reversed(list(pairwise(names))):
+            if newer.exists():
+                newer.replace(older)
