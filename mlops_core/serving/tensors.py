@@ -50,6 +50,13 @@ class Slot:
 
     def misfit(self, kind: Any, shape: Any, limit: int) -> str:
         """Why a tensor of this datatype and shape does not fit; '' where it does. Raises Refused for too many rows."""
+        if type(kind) is str and kind in self.accepted and type(shape) is list and shape and shape[1:] in self.tails:
+            rows = shape[0]
+            if type(rows) is int and 0 <= rows <= limit:
+                return ""
+        return self._why(kind, shape, limit)
+
+    def _why(self, kind: Any, shape: Any, limit: int) -> str:
         if type(kind) is not str or not kind:
             return "has no datatype"
         if kind not in self.accepted:
@@ -62,20 +69,18 @@ class Slot:
             raise Refused(
                 413, f"{shape[0]} rows are more than the {limit} that one request may hold; send several requests"
             )
-        if shape[1:] not in self.tails:
-            return f"has shape {shape}, expected {['n', *self.cell]}".replace("'", "")
-        return ""
+        return f"has shape {shape}, expected {['n', *self.cell]}".replace("'", "")
 
-    def values(self, flat: Any, shape: Sequence[int]) -> Any:
+    def values(self, flat: Any, shape: list[int]) -> Any:
         """Flat values, an array of numbers or a list of texts, as rows. Raises Wrong."""
         if len(flat) != math.prod(shape):
-            raise Wrong(f"has {len(flat)} values, its shape {list(shape)} says {math.prod(shape)}")
+            raise Wrong(f"has {len(flat)} values, its shape {shape} says {math.prod(shape)}")
         if self.numeric:
             return flat
         if isinstance(flat, list):
             return self.texts(flat)
         if self.column.kind == "array":
-            return flat.reshape(shape)
+            return flat.reshape(-1, *self.cell)
         return [None if v != v else v for v in flat.tolist()]
 
     def texts(self, found: list[Any]) -> list[Any]:
