@@ -13,12 +13,15 @@ from typing import Any
 
 import httpx
 import log_kit as kit
+import numpy as np
 import polars as pl
 import pytest
 
 from mlops_core import segments
-from mlops_core.contracts import Choice, Declaration, Serving, Split
+from mlops_core.bundle import open_bundle, seal
+from mlops_core.contracts import Choice, Declaration, Route, Serving, Split
 from mlops_core.errors import DataError, StoreError
+from mlops_core.features import load_onnx
 from mlops_core.feedback import Label, LabelLog
 from mlops_core.privacy import KEY, Pseudonyms, personal, seconds, trace
 from mlops_core.serving import create_app
@@ -26,6 +29,13 @@ from mlops_core.validation import freeze
 from mlops_core.windows import collect, compact, expire
 
 CANARY = "canary@example.org"
+SAMPLES: dict[str, Any] = {
+    "age": np.array([30.0]),
+    "income": np.array([1000.0]),
+    "home": np.array(["rent"], object),
+    "married": np.array([1.0]),
+    "since": np.array(["2020-01-01"], "datetime64[us]"),
+}
 Servings = Callable[..., Serving]
 
 
@@ -106,6 +116,35 @@ def test_a_pii_feature_is_dropped_or_hashed_in_the_log(
     compact(app.serving.log, now=time.time() + 7200)
     window = collect(app.serving.log, tmp_path, endpoint="credit")
     assert window and pl.read_parquet(window.path)["home_hash"].to_list() == wanted
+
+
+def test_a_guest_hashes_as_the_stable_version_does(
+    tiny_serving: Servings, tiny_bundle: Callable[..., Path], http: Callable[[Any], httpx.Client], tmp_path: Path
+) -> None:
+    """A candidate makes its own line of the log, in a process of its own."""
+    routes = []
+    for version, role in ((1, "stable"), (2, "candidate")):
+        whole = open_bundle(tiny_bundle(version))
+        inputs = tuple(
+            dataclasses.replace(c, roles=("feature", "pii")) if c.name == "home" else c for c in whole.signature.inputs
+        )
+        signature = dataclasses.replace(whole.signature, inputs=inputs)
+        model, out = tmp_path / "bundles" / f"v{version}-model", tmp_path / "bundles" / f"p{version}"
+        about: Any = {"trainer": Choice(plugin="tiny"), "lineage": {"name": "credit"}, "profile": None}
+        seal(model, out, signature=signature, samples={**SAMPLES, **load_onnx(model)(SAMPLES)}, **about)
+        given: Any = {"version": version, "bundle": out, "sha256": open_bundle(out).sha256, "role": role}
+        routes.append(Route(weight=50.0, **given))
+    serving = dataclasses.replace(tiny_serving(privacy="hash", deadline=10.0), routes=tuple(routes))
+    app = create_app(serving)
+    client = http(app)
+    for _ in range(30):
+        assert client.post("/predict", json={"income": 1, "home": CANARY}).status_code == 200
+    app.close()
+    lines = [json.loads(text) for path in serving.log.glob("*.jsonl") for text in path.read_text().splitlines()]
+    assert {line["role"] for line in lines} == {"stable", "candidate"}
+    name = Pseudonyms(serving.state / KEY).of("home", CANARY)
+    assert all(line["hashed"] == {"home": [name]} and "home" not in line["features"] for line in lines)
+    assert not [p for p in serving.log.rglob("*") if p.is_file() and CANARY.encode() in p.read_bytes()]
 
 
 def test_a_failing_model_puts_no_value_into_the_log_or_the_answer(
