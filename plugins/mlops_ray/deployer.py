@@ -27,6 +27,7 @@ class RayServeDeployer:
 
     host: address to listen on; with auth none it must be loopback
     port: port to listen on; 0 picks a free one at the first start and keeps it
+    grpc_port: null; gRPC is answered by deployer http only
     auth: 'keys' asks every caller for a key of 'mlops keys', 'none' lets everybody on this machine in
     tls_cert: PEM file with the certificate, and those that lead to its authority; with it, callers come by https
     tls_key: PEM file with the certificate's private key
@@ -43,6 +44,7 @@ class RayServeDeployer:
 
     host: str = "127.0.0.1"
     port: Annotated[int, Ge(0), Le(65535)] = 0
+    grpc_port: int | None = None
     auth: Literal["keys", "none"] = "keys"
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -57,6 +59,9 @@ class RayServeDeployer:
     startup_timeout: Annotated[float, Gt(0)] = 120.0
 
     def __post_init__(self) -> None:
+        if self.grpc_port is not None:
+            # Serve's gRPC would come past the door: HAProxy passes it to servers of Serve's own in the replicas.
+            raise ValueError("grpc_port: ray_serve answers HTTP only; for gRPC beside it use deployer http")
         refuse_open(self.host, self.auth)
         refuse_half(self.tls_cert, self.tls_key)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 from mlops_local.deployer import HttpDeployer
+from mlops_ray.deployer import RayServeDeployer
 from tritonclient.utils import InferenceServerException
 
 from mlops_core.access import issue, write_keys
@@ -101,3 +102,10 @@ def test_keys(deployer: HttpDeployer, tiny_serving: Servings) -> None:
         ask(endpoint)
     assert caught.value.status() == "StatusCode.UNAUTHENTICATED"
     assert ask(endpoint, headers={"authorization": f"Bearer {text}"}) == "1"
+
+
+def test_ray_serve_says_who_answers_grpc() -> None:
+    with pytest.raises(
+        ValueError, match="ray_serve answers HTTP only; for gRPC beside it use deployer http"
+    ):
+        RayServeDeployer(grpc_port=8001)
