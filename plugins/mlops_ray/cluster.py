@@ -119,6 +119,7 @@ def declare(desired: Mapping[str, Any], state: Path) -> None:
         "user_config": {name: desired[name] for name in ("generation", "limits", "serving")},
     }
     whole = {
+        "logging_config": {"enable_access_log": False},  # that of `start` does not reach what is declared
         "applications": [
             {
                 "name": APP,

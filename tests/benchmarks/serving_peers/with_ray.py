@@ -54,12 +54,12 @@ def main() -> None:
         with started(folder, ServingError, env=settings, preload=("ray.serve",)):
             from ray import serve
 
-            options = {"num_cpus": 0.1}
-            serve.start(
-                http_options=serve.HTTPOptions(host="127.0.0.1", port=port), logging_config={"enable_access_log": False}
-            )
+            options, quiet = {"num_cpus": 0.1}, {"enable_access_log": False}
+            serve.start(http_options=serve.HTTPOptions(host="127.0.0.1", port=port), logging_config=quiet)
 
-            @serve.deployment(num_replicas=replicas, max_ongoing_requests=100, ray_actor_options=options)
+            @serve.deployment(
+                num_replicas=replicas, max_ongoing_requests=100, ray_actor_options=options, logging_config=quiet
+            )
             @serve.ingress(lambda: Network(model))
             class Bare:
                 pass
