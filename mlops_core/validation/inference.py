@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 FEW = 20  # text of at most so many values, each seen twice on average, is listed
+ADDRESS = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
 SLACK = 0.25  # how far beyond the seen range a value may lie, as a share of its width
 
 
 def infer_contract(table: Table) -> dict[str, Any]:
     """A contract, as plain data for YAML, that `table` keeps. Streams; a column of ascending or all-different
-    whole numbers or texts is taken for an id."""
+    whole numbers or texts is taken for an id, one with e-mail addresses for pii: none of its values is told."""
     table = opened(table)
     schema = schema_of(table)
     taken = intake(Contract(), schema, "")
@@ -53,6 +54,7 @@ class _Seen:
         self.values: set[Any] | None = set()
         self.unique = dtype in ("string", "int64", "int32", "uint64", "uint32")
         self.last: Any = None
+        self.personal = False
 
     def add(self, column: pl.Series) -> None:
         self.nulls += column.null_count()
@@ -60,6 +62,7 @@ class _Seen:
             self._bounds(column)
         elif self.dtype == "string":
             self._distinct(column)
+            self.personal = self.personal or bool(column.str.contains(ADDRESS).any())
         if self.unique:
             self._ids(column)
 
@@ -87,6 +90,8 @@ class _Seen:
         rule: dict[str, Any] = {"dtype": self.dtype if self.dtype != "null" else "string", "nullable": self.nulls > 0}
         if self.nulls:
             rule["missing"] = {"at_most": min(1.0, math.ceil(round(self.nulls / rows * 150 + 1, 6)) / 100)}
+        if self.personal:
+            return rule | {"role": "pii"}
         if self.unique and rows > FEW:
             return rule | {"unique": True, "role": "id"}
         if self.infinite:

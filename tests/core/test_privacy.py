@@ -25,7 +25,7 @@ from mlops_core.features import load_onnx
 from mlops_core.feedback import Label, LabelLog
 from mlops_core.privacy import KEY, Pseudonyms, personal, seconds, trace
 from mlops_core.serving import create_app
-from mlops_core.validation import freeze
+from mlops_core.validation import freeze, infer_contract
 from mlops_core.windows import collect, compact, expire
 
 CANARY = "canary@example.org"
@@ -232,6 +232,12 @@ def test_broken_contracts_name_no_value(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             freeze(given, declared(columns, **more), out, out / "q.parquet")
         assert "canary" not in str(caught.value) and "1911" not in str(caught.value)
+
+
+def test_a_drafted_contract_takes_addresses_for_pii_and_tells_none() -> None:
+    drafted = infer_contract(table().with_columns(email=pl.Series([CANARY, "p@x.org"] * 30)))
+    assert drafted["columns"]["email"] == {"dtype": "string", "nullable": False, "role": "pii"}
+    assert "canary" not in str(drafted) and drafted["columns"]["y"]["in"] == ["a", "b"]
 
 
 def test_a_frozen_pii_category_tells_no_levels(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sqlite3
 import time
@@ -160,6 +161,32 @@ def _forget(root: Path, state: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert holding(state) == {"data", "objects"}
     assert main(["forget", "--project", str(root), "--where", f"salary={SALARY}", "--reason", "again"]) == 0
     assert "nothing was found that could be erased" in capfd.readouterr().out
+
+
+def test_what_is_older_than_declared_goes_and_the_audit_says_so(served: Any) -> None:
+    api.run(served.root)
+    status = api.status(served.root, judge=False)
+    assert status.endpoint
+    state = served.root / ".mlops"
+    log = state / "serve" / "toy" / "log"
+    post(f"{status.endpoint.url}/predict", {"a": 1.0, "salary": 1.5})
+    api.stop(served.root)
+    (segment,) = log.glob("*.jsonl")
+    young = time.strftime("%Y%m%dT%H", time.gmtime(time.time() - 89 * 86400))
+    old = time.strftime("%Y%m%dT%H", time.gmtime(time.time() - 91 * 86400))
+    (log / f"{young}-1-aa-0.jsonl").write_bytes(segment.read_bytes())
+    (log / f"{old}-1-aa-0.jsonl").write_bytes(segment.read_bytes())
+    quarantine = next((state / "quarantine").glob("*.parquet"))
+    long_ago = time.time() - 91 * 86400
+    os.utime(quarantine, (long_ago, long_ago))
+    api.run(served.root)
+    api.status(served.root)
+    assert {p.name[:11] for p in log.glob("2*")} == {young, segment.name[:11]} and not quarantine.exists()
+    entries, fault = api.audit(served.root)
+    (said,) = (e for e in entries if e.action == "log.expired")
+    assert not fault and said.reason == "older than 90d" and said.facts["files"] == 2
+    api.status(served.root)
+    assert len([e for e in api.audit(served.root)[0] if e.action == "log.expired"]) == 1
 
 
 def test_labels_from_files_with_no_endpoint(served: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
