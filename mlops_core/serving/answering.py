@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mlops_core.contracts import Columns
-from mlops_core.serving.forms import FORMS
+from mlops_core.serving.forms import FORMS, Form
 from mlops_core.serving.models import Loaded
 from mlops_core.serving.rows import Batch
 
@@ -20,14 +21,28 @@ class Answered:
     body: bytes
 
 
-def answer(model: Loaded, endpoint: str, form: str, id: str, data: bytes, max_rows: int) -> Answered:
-    """Raises Refused where the request cannot be answered, and whatever the model raises.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was read: `id` is its own where its body names one."""
 
-    `id` is the request's unless its body names one.
-    """
+    form: Form
+    request: Any
+    id: str
+    batch: Batch
+
+    def answered(self, model: Loaded, endpoint: str, given: Columns) -> Answered:
+        return Answered(self.id, self.batch, given, self.form.write(endpoint, model, self.id, given, self.request))
+
+
+def read(model: Loaded, form: str, id: str, data: bytes, max_rows: int) -> Asked:
+    """Raises Refused where the request cannot be answered."""
     spelled = FORMS[form]
     request = spelled.parse(data)
     batch = spelled.read(model, request, max_rows)
-    id = spelled.id(request) or id
-    given = model.predict(batch.columns)
-    return Answered(id, batch, given, spelled.write(endpoint, model, id, given, request))
+    return Asked(spelled, request, spelled.id(request) or id, batch)
+
+
+def answer(model: Loaded, endpoint: str, form: str, id: str, data: bytes, max_rows: int) -> Answered:
+    """Raises Refused where the request cannot be answered, and whatever the model raises."""
+    asked = read(model, form, id, data, max_rows)
+    return asked.answered(model, endpoint, model.predict(asked.batch.columns))

@@ -34,7 +34,8 @@ from mlops_core.contracts import Route, Serving
 from mlops_core.privacy import personal, trace
 from mlops_core.serving import exposition, forms, openapi, pages, protocol_v2, requests
 from mlops_core.serving.access_log import PATH, AccessLog
-from mlops_core.serving.answering import answer
+from mlops_core.serving.answering import Answered, answer, read
+from mlops_core.serving.batching import Batching
 from mlops_core.serving.door import Door, scope_of, shown
 from mlops_core.serving.guests import Failed, Guest
 from mlops_core.serving.labelling import Labelling
@@ -75,6 +76,7 @@ class App:
         self._pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="predict")
         self._telemetry = Telemetry(self._beside)
         self._accesses = _access_log(serving)
+        self._batching = _batching(serving)
         self.draining = False
 
     @property
@@ -99,6 +101,8 @@ class App:
             else:
                 self._log, self._labels = _open_log(table), Labelling(serving.log)
             self._table, self._door = table, Door(serving)
+            if serving.batching != before.serving.batching:
+                self._batching = _batching(serving)
             if serving.access_log != (self._accesses is not None):
                 accesses, self._accesses = self._accesses, _access_log(serving)
                 if accesses is not None:
@@ -287,6 +291,8 @@ class App:
     ) -> tuple[str, bytes]:
         """A version of this process answers: the request's id and the body."""
         _ROUTE.set(table.routes[model.version])
+        if len(data) <= INLINE_BYTES and self._batching is not None:
+            return await self._together(self._batching, table, model, form, id, data, instead)
         if len(data) <= INLINE_BYTES:
             return self._answered(table, model, form, id, data, instead)
         loop = asyncio.get_running_loop()
@@ -303,10 +309,26 @@ class App:
         except Exception as error:
             self._unanswered(route, id, time.perf_counter() - began, type(error).__name__)
             raise
+        return self._entered(route, found, time.perf_counter() - began, len(data), instead)
+
+    async def _together(
+        self, batching: Batching, table: Table, model: Loaded, form: str, id: str, data: bytes, instead: int
+    ) -> tuple[str, bytes]:
+        """The same, with other requests that arrive at the same time."""
+        began, route, serving = time.perf_counter(), table.routes[model.version], table.serving
+        asked = read(model, form, id, data, serving.max_rows)
+        try:
+            found = asked.answered(model, serving.name, await batching.predict(model, asked.batch))
+        except Exception as error:
+            self._unanswered(route, id, time.perf_counter() - began, type(error).__name__)
+            raise
+        return self._entered(route, found, time.perf_counter() - began, len(data), instead)
+
+    def _entered(self, route: Route, found: Answered, taken: float, size: int, instead: int) -> tuple[str, bytes]:
+        """Counted and logged."""
         batch = found.batch
-        taken = time.perf_counter() - began
-        entry = Entry(found.id, model.version, batch.rows, taken, route.role, route.arm, "", instead)
-        entry.size, entry.columns, entry.answer = len(data), batch.columns, found.answer
+        entry = Entry(found.id, route.version, batch.rows, taken, route.role, route.arm, "", instead)
+        entry.size, entry.columns, entry.answer = size, batch.columns, found.answer
         self._log.add(entry)
         self._telemetry.answered(route, batch.rows, batch.unseen, taken)
         return found.id, found.body
@@ -403,6 +425,10 @@ def _access_log(serving: Serving) -> AccessLog | None:
         return None
     serving.state.mkdir(parents=True, exist_ok=True)
     return AccessLog(serving.state / "access.log")
+
+
+def _batching(serving: Serving) -> Batching | None:
+    return Batching(int(serving.batching["size"]), serving.batching["wait"]) if serving.batching else None
 
 
 @functools.cache

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from mlops_core import HostProcess, certificate, refuse_half, refuse_open, rpc_port
+from mlops_core import HostProcess, certificate, refuse_batching, refuse_half, refuse_open, rpc_port
 from mlops_core.contracts import Endpoint, Serving, plain, restore
 from mlops_core.errors import ServingError
 
-LIMITS = ("max_rows", "max_bytes", "auth", "request_timeout", "access_log")
+LIMITS = ("max_rows", "max_bytes", "auth", "request_timeout", "batching", "access_log")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class HttpDeployer:
     max_rows: rows that one request may hold
     max_bytes: size of a request's body
     request_timeout: seconds that a caller may take to send a request
+    batching: {size: rows, wait: seconds}: predicts requests that arrive together as one call; for many callers at once
     access_log: a JSON line for each request, without its body, in access.log of the endpoint's state folder
     startup_timeout: seconds that loading and the smoke set may take
     """
@@ -45,11 +47,14 @@ class HttpDeployer:
     max_rows: Annotated[int, Ge(1)] = 10_000
     max_bytes: Annotated[int, Ge(1)] = 16 * 1024 * 1024
     request_timeout: Annotated[float, Gt(0)] = 30.0
+    batching: Mapping[str, float] | None = None
     access_log: bool = False
     startup_timeout: Annotated[float, Gt(0)] = 60.0
 
     def __post_init__(self) -> None:
         refuse_open(self.host, self.auth)
+        if self.batching is not None:
+            refuse_batching(self.batching)
         refuse_half(self.tls_cert, self.tls_key)
 
     def apply(self, desired: Serving) -> Endpoint:

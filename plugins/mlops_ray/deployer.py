@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from mlops_core import HostProcess, certificate, refuse_half, refuse_open
+from mlops_core import HostProcess, certificate, refuse_batching, refuse_half, refuse_open
 from mlops_core.contracts import Endpoint, Serving, plain, restore
 from mlops_core.errors import ServingError
 
-LIMITS = ("max_rows", "max_bytes", "auth", "request_timeout", "access_log", "replicas", "cpus", "max_ongoing")
+LIMITS = (
+    "max_rows",
+    "max_bytes",
+    "auth",
+    "request_timeout",
+    "batching",
+    "access_log",
+    "replicas",
+    "cpus",
+    "max_ongoing",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class RayServeDeployer:
     max_rows: rows that one request may hold
     max_bytes: size of a request's body
     request_timeout: seconds that a caller may take to send a request
+    batching: {size: rows, wait: seconds}: predicts requests that arrive together as one call; for many callers at once
     access_log: a JSON line for each request, without its body, in access.log of the endpoint's state folder
     startup_timeout: seconds that a start or a change may take
     """
@@ -55,6 +67,7 @@ class RayServeDeployer:
     max_rows: Annotated[int, Ge(1)] = 10_000
     max_bytes: Annotated[int, Ge(1)] = 16 * 1024 * 1024
     request_timeout: Annotated[float, Gt(0)] = 30.0
+    batching: Mapping[str, float] | None = None
     access_log: bool = False
     startup_timeout: Annotated[float, Gt(0)] = 120.0
 
@@ -63,6 +76,8 @@ class RayServeDeployer:
             # Serve's gRPC would come past the door: HAProxy passes it to servers of Serve's own in the replicas.
             raise ValueError("grpc_port: ray_serve answers HTTP only; for gRPC beside it use deployer http")
         refuse_open(self.host, self.auth)
+        if self.batching is not None:
+            refuse_batching(self.batching)
         refuse_half(self.tls_cert, self.tls_key)
 
     def apply(self, desired: Serving) -> Endpoint:
