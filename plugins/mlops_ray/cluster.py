@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import math
 import os
+import random
 import shutil
 import signal
 import socket
@@ -128,7 +129,7 @@ def declare(desired: Mapping[str, Any], state: Path) -> None:
                 "args": {"state": str(state)},
                 "deployments": [front],
             }
-        ]
+        ],
     }
     _get_global_client().deploy_apps(ServeDeploySchema.model_validate(whole), _blocking=False)
 
@@ -218,8 +219,12 @@ def _tls(folder: Path, process: Mapping[str, Any]) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
+    """Below the ports that systems hand out by themselves: what starts meanwhile would take one of those."""
+    found: list[int] = []
+    for port in random.sample(range(32_200, 32_768), 500):
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found

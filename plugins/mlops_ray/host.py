@@ -200,14 +200,14 @@ def _serve(state: Path, ready: int, inherited: Mapping[str, str]) -> int:
     host = Host(state)
     process = host.desired["process"]
     rehearse(host.desired)
-    for folder in ("replicas", "telemetry"):
-        shutil.rmtree(state / folder, ignore_errors=True)
+    for kept in ("replicas", "telemetry"):
+        shutil.rmtree(state / kept, ignore_errors=True)
     (state / "replicas").mkdir(parents=True)
     with private_folder() as folder:
         write_state(state / "host.json", {"pid": os.getpid(), "folder": str(folder), **process})
         settings = environment_of(folder, process)
         os.environ.update(settings)  # ray.serve reads them when it is imported
-        with started(folder, ServingError, env=settings, preload=("ray.serve", "mlops_ray.front")):
+        with started(folder, ServingError, env=settings, preload=("ray.serve", "mlops_ray.front", "mlops_ray.ingress")):
             host.begin()
             log.info("%s answers after %.1f s", process["url"], time.monotonic() - began)
             _say(ready, "ready")

@@ -110,6 +110,21 @@ def replicas(endpoint: Endpoint) -> list[int]:
     return sorted(p.pid for p in tree(endpoint) if "ServeReplica" in title(p))
 
 
+def one(endpoint: Endpoint, word: str) -> int:
+    """The process of the endpoint whose title has this word."""
+    [found] = [p.pid for p in tree(endpoint) if word in title(p)]
+    return found
+
+
+def guests(endpoint: Endpoint) -> list[psutil.Process]:
+    return [p for p in tree(endpoint) if "mlops_core.serving.guest" in title(p)]
+
+
+def status(endpoint: Endpoint) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{endpoint.url}/status", timeout=30, trust_env=False).json()
+    return found
+
+
 def title(process: psutil.Process) -> str:
     with suppress(psutil.NoSuchProcess):
         return "".join(process.cmdline())
@@ -203,6 +218,83 @@ def test_a_killed_replica_is_replaced_while_the_other_answers(endpoint):
     assert before[1] in now
 
 
+def test_counts_are_of_all_replicas_and_outlive_them(endpoint):
+    while status(endpoint)["replicas"] < 2:
+        time.sleep(0.1)
+    time.sleep(1.5)  # each writes its counts every second
+    before = status(endpoint)
+    with load(endpoint, callers=8) as answers:
+        pass
+    time.sleep(1.5)
+    told = [status(endpoint)["requests"] for _ in range(10)]  # from either replica
+    assert told == [before["requests"] + len(answers)] * 10
+    replica = replicas(endpoint)[0]
+    os.kill(replica, signal.SIGKILL)
+    while len(now := replicas(endpoint)) < 2 or replica in now or status(endpoint)["replicas"] < 2:
+        time.sleep(0.1)
+    assert status(endpoint)["requests"] == told[0]
+    scraped = httpx.get(f"{endpoint.url}/metrics", trust_env=False).text
+    assert "mlops_replicas 2\n" in scraped and 'outcome="answered"' in scraped
+
+
+def test_a_killed_replica_leaves_no_guest_behind(endpoint, deployer, serving):
+    desired = serving({2: 100, 1: 0})
+    shadow = dataclasses.replace(desired.routes[1], role="shadow")
+    deployer.apply(dataclasses.replace(desired, routes=(desired.routes[0], shadow)))
+    assert len(guests(endpoint)) == 2
+    replica = replicas(endpoint)[0]
+    [guest] = [g for g in guests(endpoint) if g.ppid() == replica]
+    with load(endpoint) as answers:
+        os.kill(replica, signal.SIGKILL)
+        guest.wait(5)
+        began = time.monotonic()
+        while len(now := replicas(endpoint)) < 2 or replica in now:
+            assert time.monotonic() - began < 60
+            time.sleep(0.1)
+    assert wrong(answers) == []
+    left = guests(endpoint)
+    deployer.apply(serving({2: 100}))
+    psutil.wait_procs(left, timeout=10)
+    assert guests(endpoint) == []
+
+
+def test_a_killed_haproxy_is_back_in_half_a_second(endpoint):
+    time.sleep(2)  # until Serve has told it of the last replica
+    before = one(endpoint, "/haproxy")
+    with load(endpoint, callers=8) as answers:
+        os.kill(before, signal.SIGKILL)
+        killed = time.monotonic()
+        time.sleep(3)
+    failed = [when for when, said, _ in answers if not isinstance(said, int)]
+    gap = max(failed, default=killed) - killed
+    print(f"HAProxy killed: {len(failed)} of {len(answers)} failed, the last one after {gap:.2f} s")
+    assert gap < 0.5
+    assert one(endpoint, "/haproxy") != before  # it is Serve's own, which goes on with it
+    with load(endpoint) as answers:
+        os.kill(replicas(endpoint)[0], signal.SIGKILL)  # so Serve has to tell it of another replica
+        killed = time.monotonic()
+        while len(replicas(endpoint)) < 2:
+            assert time.monotonic() - killed < 60
+            time.sleep(0.1)
+    assert wrong(answers) == []
+
+
+@pytest.mark.parametrize("word", ["HAProxyManager", "ServeController"])
+def test_a_killed_actor_of_serve_is_missed_by_nobody(endpoint, word):
+    before = one(endpoint, word)
+    with load(endpoint, callers=8) as answers:
+        os.kill(before, signal.SIGKILL)
+        killed = time.monotonic()
+        while [p.pid for p in tree(endpoint) if word in title(p)] in ([], [before]):
+            assert time.monotonic() - killed < 60
+            time.sleep(0.1)
+        back = time.monotonic() - killed
+        time.sleep(4)  # what comes after it takes over
+    print(f"{word} killed: {len(wrong(answers))} of {len(answers)} failed; another after {back:.1f} s")
+    assert wrong(answers) == []
+    assert len([p for p in tree(endpoint) if "/haproxy" in title(p)]) == 1
+
+
 def test_a_killed_endpoint_comes_back_on_its_port_with_what_was_desired(endpoint, deployer, serving):
     left = [p.pid for p in tree(endpoint) if "/haproxy" in title(p) or "/raylet" in title(p)]
     os.kill(endpoint.pid, signal.SIGKILL)
@@ -239,10 +331,13 @@ def test_when_ray_itself_dies_the_endpoint_comes_back_by_itself(endpoint, deploy
 
 def test_stopping_answers_what_is_under_way_writes_the_log_and_leaves_nothing(endpoint, deployer, serving):
     state = serving().state
-    running, _ = deployer.actual("credit", state)
+    desired = serving({2: 100, 1: 0})
+    shadow = dataclasses.replace(desired.routes[1], role="shadow")
+    running = deployer.apply(dataclasses.replace(desired, routes=(desired.routes[0], shadow)))
     with load(running) as answers:
         pass
     processes = tree(running)
+    assert len(guests(running)) == 2
     folder = Path(json.loads((state / "host.json").read_text())["folder"])
     began = time.monotonic()
     assert deployer.stop("credit", state) is True
