@@ -73,7 +73,7 @@ class RayServeDeployer:
 
     def __post_init__(self) -> None:
         if self.grpc_port is not None:
-            # Serve's gRPC would come past the door: HAProxy passes it to servers of Serve's own in the replicas.
+            # Serve's gRPC goes to servers of its own in the replicas: their limits, TLS and keys are not proven.
             raise ValueError("grpc_port: ray_serve answers HTTP only; for gRPC beside it use deployer http")
         refuse_open(self.host, self.auth)
         if self.batching is not None:
