@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from mlops_local.deployer import HttpDeployer
 
@@ -253,6 +254,22 @@ def _accepts(endpoint: Endpoint) -> bool:
         return httpx.get(f"{endpoint.url}/healthz", trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_guests_and_shadows_end_with_the_process(deployer: HttpDeployer, tiny_serving: Servings) -> None:
+    serving = tiny_serving({1: 50, 2: 50, 3: 0})
+    shadow = dataclasses.replace(serving.routes[2], role="shadow")
+    endpoint = deployer.apply(dataclasses.replace(serving, routes=(*serving.routes[:2], shadow)))
+    processes = psutil.Process(endpoint.pid).children(recursive=True)
+    assert len(processes) == 2
+    answers = [ask(endpoint).json() for _ in range(20)]
+    began = time.monotonic()
+    assert deployer.stop("credit", serving.state)
+    print(f"\nan endpoint with two guests stopped in {time.monotonic() - began:.2f} s")
+    assert time.monotonic() - began < 5
+    assert psutil.wait_procs(processes, timeout=5)[1] == []
+    lines = [json.loads(line) for file in serving.log.glob("*.jsonl") for line in file.read_text().splitlines()]
+    assert sorted(line["id"] for line in lines if line["role"] == "shadow") == sorted(a["id"] for a in answers)
 
 
 def test_applies_at_once_end_in_one_process(deployer: HttpDeployer, tiny_serving: Servings) -> None:
