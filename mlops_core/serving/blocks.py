@@ -7,9 +7,10 @@ OverflowError where anything does not fit; its cells, asked one by one, then say
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from struct import error as StructError
+from struct import pack_into
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,7 +64,12 @@ class Numbers:
             for i in self.filled:
                 self.cells[i].check(given[i])
             flat = [math.nan if v is None or v is ABSENT else v for v in flat]
-        return np.frombuffer(array("d", flat))
+        buffer = bytearray(8 * len(flat))
+        try:
+            pack_into(f"{len(flat)}d", buffer, 0, *flat)  # four times as fast as np.array
+        except StructError:
+            raise OverflowError from None
+        return np.frombuffer(buffer)
 
     def _stacked(self, given: Sequence[Any]) -> Any:
         """All values one after the other, where some columns came as arrays."""
