@@ -17,10 +17,10 @@ class Shapes:
     """Counts predictions between fixed cuts, or per class; the greatest distance of the arms' shares is judged.
 
     Numbers are compared by the share at or under each cut (Kolmogorov-Smirnov), classes by the share of each. The first
-    200 predictions of the stable version choose the cuts and are not counted: their 40 quantiles; the 40 most frequent
-    classes, and one for all others. Against 'no distance is over d' the e-processes of all cuts and both signs are
-    averaged (Vovk and Wang, 2021); against 'some distance is over d' the smallest counts, and between two cuts the
-    worst is conceded.
+    200 predictions of the stable version choose the cuts and are not counted: their 40 quantiles, and just under those
+    that come again; the 40 most frequent classes, and one for all others. Against 'no distance is over d' the
+    e-processes of all cuts and both signs are averaged (Vovk and Wang, 2021); against 'some distance is over d' the
+    smallest counts, and between two cuts the worst is conceded.
     """
 
     def __init__(self, tolerance: float) -> None:
@@ -50,8 +50,12 @@ class Shapes:
             return
         first = np.concatenate(self._held["stable"])
         seen, often = np.unique(first[:FIRST], return_counts=True)
-        if len(seen) > CUTS and self._kind == "f":
-            seen = np.unique(np.quantile(first[:FIRST], np.arange(1, CUTS + 1) / (CUTS + 1)))
+        if self._kind == "f":
+            again = seen[often > 1]
+            if len(seen) > CUTS:
+                seen = np.unique(np.quantile(first[:FIRST], np.arange(1, CUTS + 1) / (CUTS + 1)))
+            # Of a value that comes again the share under it counts too: else a fall from there to anywhere is unseen.
+            seen = np.union1d(seen, np.nextafter(np.intersect1d(seen, again), -np.inf))
         elif len(seen) > CUTS:
             seen = np.sort(seen[np.argsort(-often, kind="stable")[:CUTS]])
         self.cuts = seen

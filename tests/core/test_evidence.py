@@ -176,6 +176,13 @@ EVEN = np.full(10, 0.1)
 TILTED = np.r_[np.full(5, 0.12), np.full(5, 0.08)]  # Kolmogorov-Smirnov distance 0.1, share distance 0.02
 
 
+def test_a_fall_of_an_answer_that_is_always_the_same_is_seen() -> None:
+    evidence = Evidence([Guard(kind="predictions", tolerance=0.5)], ALPHA)
+    evidence.answered("stable", [0.01] * 400, [0.999] * 400)
+    evidence.answered("candidate", [0.01] * 200, [0.001] * 200)
+    assert evidence.findings()[0].state == "harm"
+
+
 def test_null_predictions_are_called_shifted_no_more_often_than_declared() -> None:
     for name, candidate in (("the same", EVEN), ("at the tolerance", TILTED)):
         found = until(
