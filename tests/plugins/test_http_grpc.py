@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,11 +31,13 @@ def deployer(tmp_path: Path) -> Iterator[HttpDeployer]:
     HttpDeployer().stop("credit", tmp_path / "serve")
 
 
-def ask(endpoint: Endpoint, **how: Any) -> str:
+def ask(endpoint: Endpoint, ssl: bool = False, root_certificates: str | None = None, **how: Any) -> str:
     """The version that answers."""
     income = tritonclient.grpc.InferInput("income", [1], "FP64")
     income.set_data_from_numpy(np.array([1000.0]))
-    with tritonclient.grpc.InferenceServerClient(endpoint.details["grpc"]) as client:
+    with tritonclient.grpc.InferenceServerClient(
+        endpoint.details["grpc"], ssl=ssl, root_certificates=root_certificates
+    ) as client:
         return str(client.infer("credit", [income], **how).get_response().model_version)
 
 
@@ -104,8 +107,18 @@ def test_keys(deployer: HttpDeployer, tiny_serving: Servings) -> None:
     assert ask(endpoint, headers={"authorization": f"Bearer {text}"}) == "1"
 
 
+def test_tls(deployer: HttpDeployer, tiny_serving: Servings, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    words = ["-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    more = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(["openssl", "req", "-x509", *words, *more], check=True, capture_output=True)
+    endpoint = dataclasses.replace(deployer, tls_cert=cert, tls_key=key).apply(tiny_serving())
+    assert endpoint.url.startswith("https:")
+    assert ask(endpoint, ssl=True, root_certificates=str(cert)) == "1"
+    with pytest.raises(InferenceServerException):
+        ask(endpoint)  # in clear
+
+
 def test_ray_serve_says_who_answers_grpc() -> None:
-    with pytest.raises(
-        ValueError, match="ray_serve answers HTTP only; for gRPC beside it use deployer http"
-    ):
+    with pytest.raises(ValueError, match="ray_serve answers HTTP only; for gRPC beside it use deployer http"):
         RayServeDeployer(grpc_port=8001)
