@@ -293,8 +293,9 @@ class Serving:
     `auth` keys: callers are asked for a key of `state`/keys.json; a key's rate is shared out to `replicas`
     processes. A caller may take `request_timeout` seconds to send a request. With `access_log` each request leaves a
     line in `state`/access.log. `batching` {size, wait}: requests of one version are predicted together, up to `size`
-    rows, for which the first may wait `wait` seconds; empty for each by itself. `privacy`: the log drops columns with
-    role pii, or keeps hashes of their values, keyed by `state`/privacy.key.
+    rows, for which the first may wait `wait` seconds; empty for each by itself. ONNX Runtime uses
+    `threads` for a prediction. `privacy`: the log drops columns with role pii, or keeps hashes of their values, keyed
+    by `state`/privacy.key.
     """
 
     name: str
@@ -313,6 +314,7 @@ class Serving:
     privacy: Literal["drop", "hash"] = "drop"
     access_log: bool = False
     batching: Mapping[str, float] = field(default_factory=dict)
+    threads: int = 1
 
 
 @record

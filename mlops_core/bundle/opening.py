@@ -31,6 +31,7 @@ class Bundle:
     signature: Signature
     model: ModelFile
     plugins: Plugins | None = None
+    threads: int = 1
 
     def predict(self, columns: Columns) -> Columns:
         """`prediction`, and for a classifier `probability` [n, classes]. Thread-safe; loads at the first call."""
@@ -81,13 +82,18 @@ class Bundle:
     @functools.cached_property
     def _predictor(self) -> Predict:
         trust = (self.model.format,)  # opening it has settled that
-        return load_model(self.path, restore(Choice, self.manifest["trainer"]), self.plugins, trust)
+        return load_model(self.path, restore(Choice, self.manifest["trainer"]), self.plugins, trust, self.threads)
 
 
 def open_bundle(
-    path: Path, *, plugins: Plugins | None = None, sha256: str | None = None, trust: Sequence[str] = ()
+    path: Path,
+    *,
+    plugins: Plugins | None = None,
+    sha256: str | None = None,
+    trust: Sequence[str] = (),
+    threads: int = 1,
 ) -> Bundle:
-    """The bundle at `path`, after reading every byte of it.
+    """The bundle at `path`, after reading every byte of it. ONNX Runtime may use `threads` for one prediction.
 
     Raises BundleError, naming the file, where anything is altered, missing or added, is a link, leads out of
     the folder, was written by a newer release, is not the bundle of digest `sha256`, or is of format `pickle`
@@ -103,15 +109,25 @@ def open_bundle(
         signature = restore(Signature, content["signature"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path / manifest.NAME}: its signature cannot be read: {error}") from error
-    return Bundle(path=path, sha256=digest, manifest=content, signature=signature, model=model, plugins=plugins)
+    return Bundle(
+        path=path,
+        sha256=digest,
+        manifest=content,
+        signature=signature,
+        model=model,
+        plugins=plugins,
+        threads=threads,
+    )
 
 
-def load_model(path: Path, trainer: Choice, plugins: Plugins | None = None, trust: Sequence[str] = ()) -> Predict:
+def load_model(
+    path: Path, trainer: Choice, plugins: Plugins | None = None, trust: Sequence[str] = (), threads: int = 1
+) -> Predict:
     """The predictor of a model folder: by the core for format `onnx`, else by the trainer that left it."""
     model = ModelFile.read(path)
     _refuse_pickle(path, model, trust)
     if model.format == "onnx":
-        return load_onnx(path)
+        return load_onnx(path, threads)
     from mlops_core.plugins import Plugins
 
     loaded: Predict = (plugins or Plugins()).build("trainer", trainer).load(path)

@@ -151,6 +151,7 @@ def wanted(desired: dict[str, Any]) -> Serving:
         replicas=limits.get("replicas", serving.replicas),
         request_timeout=limits.get("request_timeout", serving.request_timeout),
         access_log=limits.get("access_log", serving.access_log),
+        threads=max(1, int(limits.get("cpus", serving.threads))),
         batching=limits.get("batching") or serving.batching,
         max_rows=min(serving.max_rows, limits["max_rows"]),
         max_bytes=min(serving.max_bytes, limits["max_bytes"]),

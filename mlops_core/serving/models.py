@@ -143,7 +143,9 @@ def load_version(route: Route, serving: Serving, plugins: Plugins | None) -> Loa
     """One version, ready to answer, in this process. Raises ServingError with the reason."""
     where = f"version {route.version} of {serving.name!r}"
     try:
-        bundle = open_bundle(Path(route.bundle), plugins=plugins, sha256=route.sha256, trust=serving.trust)
+        bundle = open_bundle(
+            Path(route.bundle), plugins=plugins, sha256=route.sha256, trust=serving.trust, threads=serving.threads
+        )
         bundle.load()
         wrong = bundle.smoke()
     except MlopsError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from mlops_core.bundle import open_bundle
@@ -284,3 +285,13 @@ def test_answers_that_are_not_finite_are_no_answers(
     monkeypatch.setitem(app._table.first.bundle.__dict__, "_predictor", hollow)
     assert client.post("/predict", json=ROW).status_code == 500
     assert "version 1 gave no finite answer for 1 rows, first row 0" in caplog.text
+
+
+def test_a_prediction_takes_as_many_threads_as_were_declared(tiny_serving: Servings) -> None:
+    counts = []
+    for threads in (1, 3):
+        before = psutil.Process().num_threads()
+        app = create_app(tiny_serving(threads=threads))
+        counts.append(psutil.Process().num_threads() - before)
+        app.close()
+    assert counts[1] - counts[0] == 2
