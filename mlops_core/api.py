@@ -128,10 +128,12 @@ def run(
     waiting: Waiting = None,
 ) -> Finished:
     """Makes reality equal to the declaration; see `mlops_core.flow.run` for what it gives and raises."""
+    from mlops_core.flow import keeping
     from mlops_core.flow import run as close
 
     with _context(project, overrides) as context:
         _watch(context, observers)
+        keeping.tidy(context)
         try:
             return close(context, cause, until, waiting)
         finally:

@@ -20,6 +20,7 @@ import polars as pl
 import pytest
 
 from mlops_core import feedback, segments
+from mlops_core.access import issue, write_keys
 from mlops_core.contracts import Serving, Signature
 from mlops_core.feedback import LabelLog, checked, read_labels
 from mlops_core.serving import create_app
@@ -241,6 +242,22 @@ def test_feedback_is_of_the_model_and_by_post(client: httpx.Client) -> None:
     assert client.post("/v2/models/other/feedback", json={}).status_code == 404
     assert client.post("/v2/models/credit/versions/1/feedback", json={}).status_code in (404, 405)
     assert client.get("/v2/models/credit/versions/1/feedback").status_code == 404
+
+
+def test_a_label_is_signed_with_the_key_that_sent_it(
+    tiny_serving: Callable[..., Serving], http: Callable[[Any], httpx.Client]
+) -> None:
+    serving = tiny_serving(auth="keys")
+    made = [issue(scope, who=scope) for scope in ("feedback", "predict")]
+    serving.state.mkdir(parents=True)
+    write_keys(serving.state, lambda: tuple(key for key, _ in made))
+    app = create_app(serving)
+    client, label = http(app), {"id": "a", "label": "good"}
+    told = [client.post(FEEDBACK, json=label, headers={"x-api-key": text}).status_code for _, text in made]
+    assert [*told, client.post(FEEDBACK, json=label).status_code] == [200, 403, 401]
+    app.close()
+    (path,) = (serving.log / "labels").glob("*.jsonl")
+    assert json.loads(path.read_text())["by"] == made[0][0].id
 
 
 def window(log: Path, out: Path) -> pl.DataFrame:
