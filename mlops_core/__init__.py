@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlops_core.metrics import METRICS as METRICS
     from mlops_core.metrics import score as score
     from mlops_core.serving import create_app as create_app
-    from mlops_core.serving.batching import refuse_batching as refuse_batching
+    from mlops_core.serving.bounds import refuse_batching as refuse_batching
     from mlops_core.serving.host import say as say
     from mlops_core.serving.host import wanted as wanted
     from mlops_core.serving.ports import rpc_port as rpc_port
@@ -57,7 +57,7 @@ _HOME = {
     "mlops_core.hookspecs": ("hookimpl",),
     "mlops_core.metrics": ("METRICS", "score"),
     "mlops_core.serving": ("create_app",),
-    "mlops_core.serving.batching": ("refuse_batching",),
+    "mlops_core.serving.bounds": ("refuse_batching",),
     "mlops_core.serving.host": ("say", "wanted"),
     "mlops_core.serving.ports": ("rpc_port",),
     "mlops_core.serving.process": ("HostProcess",),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,16 +52,6 @@ class Batching:
             return
         for one, answer in zip(waiting, given, strict=True):
             one.answer.set_result(answer)
-
-
-def refuse_batching(batching: Mapping[str, float]) -> None:
-    """Raises ValueError where this is no declaration of it."""
-    size, wait = batching.get("size", 0), batching.get("wait", -1)
-    if set(batching) != {"size", "wait"} or size < 1 or size != int(size) or not 0 <= wait <= 1:
-        raise ValueError(
-            f"batching {dict(batching)} is not {{size: whole rows, 1 or more; wait: seconds, 0 to 1}}, "
-            "for example {size: 32, wait: 0.002}"
-        )
 
 
 def _joined(waiting: list[_Waiting]) -> Columns:

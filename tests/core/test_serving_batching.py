@@ -16,7 +16,8 @@ import pytest
 from mlops_core.contracts import Columns, Serving
 from mlops_core.errors import ServingError
 from mlops_core.serving import App, create_app
-from mlops_core.serving.batching import Batching, refuse_batching
+from mlops_core.serving.batching import Batching
+from mlops_core.serving.bounds import refuse_batching
 from mlops_core.serving.rows import Batch
 
 ROW = {"age": 30, "income": 1000.0, "home": "rent", "married": True, "since": "2020-01-01"}
