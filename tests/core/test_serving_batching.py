@@ -13,7 +13,6 @@ import httpx
 import numpy as np
 import pytest
 
-from mlops_core import refuse_batching
 from mlops_core.contracts import Columns, Serving
 from mlops_core.errors import ServingError
 from mlops_core.serving import App, create_app
