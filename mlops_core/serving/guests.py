@@ -31,6 +31,7 @@ HANGS = 2.0  # seconds without an answer to what it was asked first, after which
 FAILURES = 5  # in a row, after which it is left alone for a while
 REST = (0.5, 30.0)  # seconds, doubled each time it fails again
 MOST = 64  # requests that wait for it at a time
+REPLIES = {"answered": {"id", "rows", "unseen", "logged"}, "refused": {"status"}, "failed": {"error"}}
 # A guest dies with the thread that started it (a rule of the kernel): this one lives as long as the process.
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="guests")
 log = logging.getLogger("mlops_core.serving")
@@ -179,6 +180,8 @@ class _Line:
         async with self._opening:
             if self._writer is None:
                 await self._open()
+        if self._reading is None or self._reading.done():
+            raise EOFError
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[tuple[dict[str, Any], bytes]] = loop.create_future()
         self.waiting[number] = (time.monotonic(), reply)
@@ -214,11 +217,14 @@ class _Line:
         self._reading = self._loop.create_task(self._read(reader))
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+        # What is no reply comes from a guest that is broken, as one whose code changed under it: as if it had died.
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError, ValueError, KeyError, TypeError):
             while True:
                 head, body = LENGTHS.unpack(await reader.readexactly(LENGTHS.size))
                 said = orjson.loads(await reader.readexactly(head))
                 content = await reader.readexactly(body)
+                if not REPLIES[said["state"]] <= said.keys():
+                    raise KeyError
                 _, reply = self.waiting.pop(said["number"], (0.0, None))
                 if reply is not None and not reply.done():
                     reply.set_result((said, content))

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import statistics
 import textwrap
 import time
@@ -22,6 +23,7 @@ from mlops_core.bundle import open_bundle, seal
 from mlops_core.contracts import Choice, Route, Serving
 from mlops_core.errors import ServingError
 from mlops_core.serving import App, create_app
+from mlops_core.serving.guest import LENGTHS
 
 Servings = Callable[..., Serving]
 Http = Callable[[Any], httpx.Client]
@@ -379,3 +381,41 @@ def test_a_guest_goes_with_its_owner(tiny_serving: Servings, faulty: Route, tmp_
     while psutil.pid_exists(guest) and psutil.Process(guest).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("state", ['"answered"', '"odd"', "null"])
+def test_a_reply_that_is_none_is_taken_for_a_death(tiny_serving: Servings, faulty: Route, http: Http, apps, state: str):
+    app = apps(sharing(tiny_serving, faulty, 100.0))
+    client = http(app)
+    head = f'{{"number": 0, "state": {state}}}'.encode()
+    guest = app._table.guests[2]
+    mine, theirs = socket.socketpair()
+    with theirs:
+        guest._line._socket.close()
+        guest._line._socket = mine
+        mine.setblocking(False)
+        theirs.sendall(LENGTHS.pack(len(head), 0) + head)
+        answer = client.post("/predict", json={"income": 5})
+        assert (answer.status_code, answer.json()["version"]) == (200, 1)
+    end = time.monotonic() + 40
+    while client.post("/predict", json={"income": 5}).json()["version"] != 2:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_one_that_dies_while_nobody_asks_is_started_again_at_the_next_request(
+    tiny_serving: Servings, faulty: Route, http: Http, apps
+):
+    app = apps(sharing(tiny_serving, faulty, 100.0, deadline=5.0))
+    client = http(app)
+    assert client.post("/predict", json={"income": 5}).json()["version"] == 2
+    (before,) = guest_pids()
+    os.kill(before, signal.SIGKILL)
+    time.sleep(0.3)
+    began = time.monotonic()
+    assert client.post("/predict", json={"income": 5}).json()["version"] == 1
+    assert time.monotonic() - began < 1  # not the deadline
+    end = time.monotonic() + 40
+    while client.post("/predict", json={"income": 5}).json()["version"] != 2:
+        assert time.monotonic() < end
+        time.sleep(0.05)
