@@ -275,16 +275,19 @@ def rollback(
 
 
 def stop(project: Path, overrides: Sequence[str] = (), *, reason: str = "") -> bool:
-    """Stops the endpoint; False where none was running."""
+    """Stops the endpoint; False where none was running. A rollout under way stays as it is until the next run."""
+    from mlops_core.flow import rolling
+
     with _context(project, overrides) as context:
         ledger, name = context.workspace.ledger, context.declaration.name
         recorded = ledger.desired(name)
         choice = Choice(plugin=recorded[0]) if recorded else context.declaration.deployer
         if choice is None:
             return False
-        stopped: bool = context.build("deployer", choice).stop(name, context.workspace.state / "serve" / name)
-        if recorded:
-            ledger.desire(name, None, deployer=choice.plugin, actor=whoami(), reason=reason or "stopped by hand")
+        with rolling.traffic(context):  # else a rollout's driver would find the endpoint dead, and make it again
+            stopped: bool = context.build("deployer", choice).stop(name, context.workspace.state / "serve" / name)
+            if ledger.desired(name):
+                ledger.desire(name, None, deployer=choice.plugin, actor=whoami(), reason=reason or "stopped by hand")
         return stopped
 
 

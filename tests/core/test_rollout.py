@@ -239,8 +239,8 @@ def test_losses_lie_between_none_and_one() -> None:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    found = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    found = Ledger(ledger_url)
     yield found
     found.close()
 
