@@ -30,5 +30,5 @@ class Keys(AuditBase):
 
     def keys(self, name: str) -> tuple[Key, ...]:
         """The oldest first, revoked and expired ones too."""
-        rows = self.db.read(f"SELECT {', '.join(_FIELDS)} FROM mlops_keys WHERE name = ? ORDER BY created, id", name)
+        rows = self.db.read(f"SELECT {', '.join(_FIELDS)} FROM mlops_keys WHERE name = ? ORDER BY number", name)
         return tuple(Key(**dict(zip(_FIELDS, row, strict=True))) for row in rows)

@@ -57,9 +57,9 @@ CREATE INDEX mlops_rollouts_by_name ON mlops_rollouts (name, number);
 """
 _KEYS = """
 CREATE TABLE mlops_keys (
-  name TEXT NOT NULL, id TEXT NOT NULL, scope TEXT NOT NULL, model TEXT NOT NULL, rate DOUBLE PRECISION NOT NULL,
-  who TEXT NOT NULL, salt TEXT NOT NULL, digest TEXT NOT NULL, created TEXT NOT NULL, expires TEXT NOT NULL,
-  revoked TEXT NOT NULL, PRIMARY KEY (name, id));
+  number {serial}, name TEXT NOT NULL, id TEXT NOT NULL, scope TEXT NOT NULL, model TEXT NOT NULL,
+  rate DOUBLE PRECISION NOT NULL, who TEXT NOT NULL, salt TEXT NOT NULL, digest TEXT NOT NULL, created TEXT NOT NULL,
+  expires TEXT NOT NULL, revoked TEXT NOT NULL, UNIQUE (name, id));
 """
 _SERIAL = ("INTEGER PRIMARY KEY AUTOINCREMENT", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
 
@@ -67,6 +67,6 @@ _SERIAL = ("INTEGER PRIMARY KEY AUTOINCREMENT", "BIGINT GENERATED ALWAYS AS IDEN
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     (_FIRST.format(serial=_SERIAL[0]) + _FIRST_SQLITE, _FIRST.format(serial=_SERIAL[1]) + _FIRST_POSTGRESQL),
     (_ROLLOUTS.format(serial=_SERIAL[0]), _ROLLOUTS.format(serial=_SERIAL[1])),
-    (_KEYS, _KEYS),
+    (_KEYS.format(serial=_SERIAL[0]), _KEYS.format(serial=_SERIAL[1])),
 )
 VERSION = len(MIGRATIONS)

@@ -60,7 +60,11 @@ def test_a_key_is_kept_as_a_salted_hash_and_its_text_nowhere(tmp_path: Path, led
         write_keys(tmp_path / "serve", lambda: ledger.keys("credit"))
         with pytest.raises(StoreError, match="credit has no key 'nothing'; 'mlops keys list' shows the ids"):
             ledger.revoke_key("credit", "nothing", actor="me", reason="x")
-        assert [bool(k.revoked) for k in sorted(ledger.keys("credit"), key=lambda k: k.id != key.id)] == [False, True]
+        assert [bool(k.revoked) for k in ledger.keys("credit")] == [False, True]
+        more = [issue("predict", now=NOW)[0] for _ in range(8)]
+        for one in more:
+            ledger.add_key("many", one, actor="me", reason="made in the same second")
+        assert [k.id for k in ledger.keys("many")] == [k.id for k in more]
         told = [(e.action, e.subject, e.reason) for e in ledger.audit("credit")]
         assert told == [
             ("key.revoked", f"credit/key-{other.id}", "leaked"),
