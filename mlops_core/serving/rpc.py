@@ -5,6 +5,7 @@ A refusal has the code that belongs to its HTTP status and the same words. Needs
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -34,6 +35,7 @@ CODES = {
     503: "UNAVAILABLE",
 }
 SENT_BYTES = 256 * 1024 * 1024  # an answer of so many rows as a request may have is larger than that request
+FAREWELL = 0.2  # seconds
 Headers = list[tuple[bytes, bytes]]
 log = logging.getLogger("mlops_core.serving")
 
@@ -45,6 +47,7 @@ class Rpc:
         self.app = app
         self.port = 0
         self._server: Any = None
+        self._ending = False
 
     async def start(self, host: str, port: int, tls: tuple[Path, Path] | None = None) -> None:
         """Listens on `port`, 0 for a free one; `tls` names the files of a certificate and its key. Raises
@@ -72,8 +75,13 @@ class Rpc:
         self._server = server
 
     async def stop(self, grace: float) -> None:
-        """Takes no more calls, and waits `grace` seconds for those under way."""
+        """Takes no more calls, and waits `grace` seconds for those under way.
+
+        First callers are told for a moment: a call that has come but is not taken yet when gRPC stops is cut off.
+        """
         if self._server is not None:
+            self._ending = True
+            await asyncio.sleep(FAREWELL)
             await self._server.stop(grace)
 
     def _told(self, name: str, call: Callable[[bytes, Headers], Awaitable[bytes]]) -> Callable[[bytes, Any], Any]:
@@ -84,6 +92,8 @@ class Rpc:
             sent = context.invocation_metadata() or ()
             headers = [(k.encode(), v if isinstance(v, bytes) else v.encode()) for k, v in sent]
             try:
+                if self._ending:
+                    raise Refused(503, "this endpoint is ending")
                 return await call(data, headers)
             except Refused as refused:
                 self.app.count("refused", refused.status)

@@ -141,9 +141,11 @@ def test_a_search_goes_on_where_it_was_and_repeats_nothing(tmp_path):
 
 
 def test_checkpoints_go_once_the_trial_is_kept_and_not_before(tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("mlops_local.tuner.Trials.add", lambda *_: signal.raise_signal(signal.SIGINT))
         search(tmp_path, points=1)
+    signal.signal(signal.SIGINT, before)
     assert (tmp_path / "trials" / "0000" / "scratch").exists()
     search(tmp_path, points=1)
     assert not list(tmp_path.glob("trials/*/scratch"))
@@ -218,7 +220,7 @@ def test_a_killed_search_repeats_at_most_the_trial_at_work(tmp_path):
 
 
 LONG = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from mlops_local.tuner import GridTuner
 from mlops_core.contracts import Distribution, Goal
@@ -226,6 +228,7 @@ def objective(params, out, report, resources=None):
     (out / "pid").write_text(str(os.getpid()))
     time.sleep(300)
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     space, goal = {"x": Distribution(kind="randint", args=(0, 12))}, Goal(metric="m", mode="max", seed=0)
     GridTuner(workers=2).search(objective, space, goal, Path(sys.argv[1]), lambda *_: None)
 """
