@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import ipaddress
-import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlops_core.errors import ServingError
+
+if TYPE_CHECKING:
+    import ssl
 
 
 def refuse_open(host: str, auth: str) -> None:
@@ -43,6 +45,8 @@ def certificate(cert: Path | None, key: Path | None) -> dict[str, str]:
 
 def tls_context(cert: Path, key: Path) -> ssl.SSLContext:
     """What a server shows its callers. Raises ServingError."""
+    import ssl
+
     for name, path in (("tls_cert", cert), ("tls_key", key)):
         try:
             path.open("rb").close()
@@ -62,6 +66,9 @@ def tls_context(cert: Path, key: Path) -> ssl.SSLContext:
 
 def answers(host: str, port: int, tls: bool, seconds: float = 5.0) -> bool:
     """Whether who listens there says that it is ready. Its certificate is for others to look at."""
+    import http.client
+    import ssl
+
     connection: http.client.HTTPConnection
     if tls:
         context = ssl.create_default_context()

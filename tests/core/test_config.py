@@ -314,20 +314,20 @@ def test_a_cache_that_cannot_be_written_is_no_error(project: Path) -> None:
 
 
 HIT = """
-import sys, time
+import sys
 from pathlib import Path
 sys.path.insert(0, {guests!r})
 from mlops_core import config
+opened = []
+sys.addaudithook(lambda event, args: event == "open" and opened.append(str(args[0])))
 config.declare(Path({root!r}))
-heavy = sorted({{"hydra", "omegaconf", "pydantic", "yaml", "pluggy", "numpy", "polars"}} & set(sys.modules))
-start = time.process_time()
-for _ in range(10):
-    config.declare(Path({root!r}))
-print(heavy, (time.process_time() - start) / 10)
+print(sorted({{"hydra", "omegaconf", "pydantic", "yaml", "pluggy", "numpy", "polars"}} & set(sys.modules)))
+print(*opened, sep="\\n")
 """
 
 
-def test_a_hit_imports_nothing_heavy_and_costs_milliseconds(project: Path) -> None:
+def test_a_hit_imports_nothing_heavy_and_reads_one_file(project: Path) -> None:
+    """What makes it cheap; the milliseconds are those of `tests/benchmarks/run.py startup`."""
     code = HIT.format(root=str(project), guests=str(GUESTS))
     runs = [
         subprocess.run(
@@ -335,9 +335,9 @@ def test_a_hit_imports_nothing_heavy_and_costs_milliseconds(project: Path) -> No
         )
         for _ in range(2)
     ]
-    heavy, seconds = runs[1].stdout.rsplit(" ", 1)
+    heavy, *opened = runs[1].stdout.splitlines()
     assert heavy == "[]"
-    assert float(seconds) < 0.010
+    assert [Path(path).name for path in opened if not path.endswith((".py", ".pyc"))] == ["declaration.json"]
 
 
 def test_a_project_is_found_from_any_folder_inside(project: Path) -> None:
