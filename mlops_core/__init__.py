@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from mlops_core.serving.bounds import refuse_batching as refuse_batching
     from mlops_core.serving.host import say as say
     from mlops_core.serving.host import wanted as wanted
-    from mlops_core.serving.ports import rpc_port as rpc_port
+    from mlops_core.serving.ports import other_ports as other_ports
+    from mlops_core.serving.ports import refuse_taken as refuse_taken
     from mlops_core.serving.process import HostProcess as HostProcess
     from mlops_core.serving.reach import answers as answers
     from mlops_core.serving.reach import certificate as certificate
     from mlops_core.serving.reach import refuse_half as refuse_half
     from mlops_core.serving.reach import refuse_open as refuse_open
+    from mlops_core.serving.reach import tls_files as tls_files
+    from mlops_core.serving.rpc import Rpc as Rpc
     from mlops_core.serving.state import hold as hold
     from mlops_core.serving.state import is_held as is_held
     from mlops_core.serving.state import read_state as read_state
@@ -59,9 +62,10 @@ _HOME = {
     "mlops_core.serving": ("create_app",),
     "mlops_core.serving.bounds": ("refuse_batching",),
     "mlops_core.serving.host": ("say", "wanted"),
-    "mlops_core.serving.ports": ("rpc_port",),
+    "mlops_core.serving.ports": ("other_ports", "refuse_taken"),
     "mlops_core.serving.process": ("HostProcess",),
-    "mlops_core.serving.reach": ("answers", "certificate", "refuse_half", "refuse_open"),
+    "mlops_core.serving.reach": ("answers", "certificate", "refuse_half", "refuse_open", "tls_files"),
+    "mlops_core.serving.rpc": ("Rpc",),
     "mlops_core.serving.state": ("hold", "is_held", "read_state", "write_state"),
     "mlops_core.serving.wire": ("WholeAnswers",),
     "mlops_core.trials": ("NoMetric", "Trials", "better", "judged"),

@@ -35,6 +35,11 @@ def run(args: argparse.Namespace) -> int:
     if found.endpoint:
         numbers = ", ".join(map(str, found.endpoint.versions))
         out.print(f"endpoint: {found.endpoint.url} serves version {numbers}")
+        other = [
+            f"{name} {found.endpoint.details[name]}" for name in ("admin", "grpc") if name in found.endpoint.details
+        ]
+        if other:
+            out.print(f"beside it: {', '.join(other)}")
     else:
         out.print("endpoint: none is running")
     if found.rollout and found.rollout.rollout.active:

@@ -36,7 +36,7 @@ from mlops_core.serving import exposition, forms, openapi, pages, protocol_v2, r
 from mlops_core.serving.access_log import PATH, AccessLog
 from mlops_core.serving.answering import Answered, answer, read
 from mlops_core.serving.batching import Batching
-from mlops_core.serving.door import Door, scope_of, shown
+from mlops_core.serving.door import ADMIN, Door, scope_of, shown
 from mlops_core.serving.guests import Failed, Guest
 from mlops_core.serving.labelling import Labelling
 from mlops_core.serving.log import Entry, PredictionLog, pseudonyms
@@ -70,6 +70,7 @@ class App:
         self._plugins = plugins
         self._table = load(serving, plugins)
         self._door = Door(serving)
+        self._replicas: int | None = None
         self._copies: set[asyncio.Task[None]] = set()
         self._log, self._labels = _open_log(self._table), Labelling(serving.log)
         self._applying = threading.Lock()
@@ -78,6 +79,8 @@ class App:
         self._accesses = _access_log(serving)
         self._batching = _batching(serving)
         self.draining = False
+        self.at_admin: Callable[[Scope], bool] | None = None  # whether a caller came by the port of the operators
+        self.apart = False  # whether only that port tells what is theirs; where callers need keys it always is so
 
     @property
     def serving(self) -> Serving:
@@ -101,6 +104,8 @@ class App:
             else:
                 self._log, self._labels = _open_log(table), Labelling(serving.log)
             self._table, self._door = table, Door(serving)
+            if self._replicas is not None:
+                self.shared_by(self._replicas)
             if serving.batching != before.serving.batching:
                 self._batching = _batching(serving)
             if serving.access_log != (self._accesses is not None):
@@ -124,6 +129,11 @@ class App:
         self._telemetry.close()
         if self._accesses is not None:
             self._accesses.close()
+
+    def shared_by(self, replicas: int) -> None:
+        """How many processes share out the rates of the keys, where that is not as declared: Serve scales."""
+        self._replicas = replicas
+        self._door.share = 1 / max(1, replicas)
 
     def share(self, folder: Path) -> None:
         """From now on `status` and /metrics are of all processes of the endpoint that share this folder."""
@@ -149,6 +159,12 @@ class App:
             self._telemetry.refused(status)
         else:
             self._telemetry.failed()
+
+    def hidden(self, scope: Scope | None = None) -> bool:
+        """Whether pages and counts are kept from this caller, or from the main port, for they are on another port."""
+        if self.at_admin is None or not (self.apart or self.serving.auth == "keys"):
+            return False
+        return scope is None or not self.at_admin(scope)
 
     def _beside(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """For the telemetry: what guests and the prediction log count, and how they are now."""
@@ -238,6 +254,8 @@ class App:
 
     async def _answer(self, scope: Scope, receive: Receive, headers: Headers) -> Reply:
         path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/") or "/"
+        if path in ADMIN and self.hidden(scope):
+            raise Refused(404, "this is told on the admin port only")
         table = self.admitted(scope["headers"], path)
         if path == "/predict":
             return await self._infer(table, None, "plain", scope, receive, headers)
@@ -405,7 +423,7 @@ def _choose(table: Table, form: str, headers: Headers, data: bytes) -> Loaded | 
 SERVER = orjson.dumps({"name": "mlops_core", "version": "2", "extensions": protocol_v2.EXTENSIONS})
 PAGES: dict[str, Callable[[App, Table], Reply]] = {
     "/docs": lambda app, table: (200, HTML, pages.docs(table)),
-    "/openapi.json": lambda app, table: (200, JSON, orjson.dumps(openapi.describe(table))),
+    "/openapi.json": lambda app, table: (200, JSON, orjson.dumps(openapi.describe(table, not app.hidden()))),
     "/healthz": lambda app, table: (200, JSON, b'{"live":true}'),
     "/readyz": lambda app, table: app._ready({}),
     "/v2": lambda app, table: (200, JSON, SERVER),

@@ -47,7 +47,7 @@ class Door:
     replicas as there are, so many parts; a caller who meets only some of them gets less than its rate."""
 
     def __init__(self, serving: Serving) -> None:
-        self._model, self._share = serving.name, 1 / max(1, serving.replicas)
+        self._model, self.share = serving.name, 1 / max(1, serving.replicas)
         self._path = serving.state / NAME if serving.auth == "keys" else None
         self._keys: dict[bytes, _Held] = {}
         self._seen: tuple[int, ...] = ()
@@ -73,7 +73,7 @@ class Door:
             raise Refused(403, f"this key is for {held.scope}, this needs a key for {wanted}")
         if held.model not in ("", self._model):
             raise Refused(403, "this key is for another model")
-        held.take(now)
+        held.take(now, self.share)
         return held.id
 
     def _refresh(self, path: Path) -> None:
@@ -92,34 +92,34 @@ class Door:
             self._keys, self._seen = {}, ()
             return
         before, self._seen = self._keys, seen
-        self._keys = {k.id.encode(): _Held(k, self._share, before.get(k.id.encode())) for k in keys}
+        self._keys = {k.id.encode(): _Held(k, before.get(k.id.encode())) for k in keys}
 
 
 class _Held:
     """A live key in memory, with its bucket: `rate` tokens a second, at most a second's worth, at least one."""
 
-    def __init__(self, key: Key, share: float, before: _Held | None = None) -> None:
+    def __init__(self, key: Key, before: _Held | None = None) -> None:
         self.id, self.scope, self.model = key.id, key.scope, key.model
         self.salt, self.digest = key.salt.encode(), key.digest
         self.expires = datetime.fromisoformat(key.expires).timestamp() if key.expires else math.inf
-        self.rate = key.rate * share
-        self.most = max(1.0, self.rate)
-        self.tokens: float = before.tokens if before else self.most
+        self.rate = key.rate
+        self.tokens: float = before.tokens if before else math.inf
         self.at: float = before.at if before else 0.0
 
-    def take(self, now: float) -> None:
+    def take(self, now: float, share: float) -> None:
         if not self.rate:
             return
-        self.tokens = min(self.most, self.tokens + max(0.0, now - self.at) * self.rate)
+        rate = self.rate * share
+        self.tokens = min(max(1.0, rate), self.tokens + max(0.0, now - self.at) * rate)
         self.at = now
         if self.tokens < 1:
             refused = Refused(429, "this key has used up its rate; wait and ask again")
-            refused.headers.append((b"retry-after", b"%d" % math.ceil((1 - self.tokens) / self.rate)))
+            refused.headers.append((b"retry-after", b"%d" % math.ceil((1 - self.tokens) / rate)))
             raise refused
         self.tokens -= 1
 
 
-_NOBODY = _Held(Key(id="", scope="predict", salt="0" * 32, digest="0" * 64), 1.0)
+_NOBODY = _Held(Key(id="", scope="predict", salt="0" * 32, digest="0" * 64))
 
 
 def _presented(headers: Headers) -> tuple[bytes, bytes]:

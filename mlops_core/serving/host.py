@@ -27,6 +27,8 @@ from typing import Any
 from mlops_core.contracts import Serving, restore
 from mlops_core.errors import MlopsError
 from mlops_core.serving.app import App, create_app
+from mlops_core.serving.ports import bind
+from mlops_core.serving.reach import tls_files
 from mlops_core.serving.requests import Receive, Scope, Send
 from mlops_core.serving.rpc import Rpc
 from mlops_core.serving.state import hold, read_state, write_state
@@ -58,7 +60,7 @@ class Host:
             receive = functools.partial(self._last, receive)
         await self.app(scope, receive, send)
 
-    def run(self, listening: socket.socket) -> None:
+    def run(self, *listening: socket.socket) -> None:
         """Serves until SIGTERM."""
         import uvicorn
 
@@ -76,16 +78,15 @@ class Host:
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
         self.server = uvicorn.Server(config)
-        self.server.run(sockets=[listening])
+        self.server.run(sockets=list(listening))
         self.app.close()
 
     async def _listen(self) -> None:
         """Beside HTTP, for gRPC, where that is declared."""
-        port, cert, key = (self.process.get(name) for name in ("grpc_port", "tls_cert", "tls_key"))
-        if port is None:
+        if self.process.get("grpc_port") is None:
             return
         try:
-            await self.rpc.start(self.process["host"], port, (Path(cert), Path(key)) if cert else None)
+            await self.rpc.start(self.process["host"], self.process["grpc_port"], tls_files(self.process))
         except MlopsError as error:
             say(self.ready, str(error))
             raise
@@ -173,13 +174,18 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(state: Path, listening: socket.socket, ready: int) -> int:
     process = read_state(state / "desired.json")["process"]
     write_state(state / "host.json", {"pid": os.getpid(), **process})
+    sockets = [listening]
     try:
         host = Host(state, ready)
+        if admin := process.get("admin_port"):
+            sockets.append(bind(process["admin_host"], admin, state))
+            host.app.at_admin = lambda scope: bool(scope["server"][1] == admin)
+            host.app.apart = process["apart"]
     except MlopsError as error:
         log.error("%s", error)
         say(ready, str(error))
         return error.exit_code
-    host.run(listening)
+    host.run(*sockets)
     return 0
 
 

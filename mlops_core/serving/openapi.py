@@ -15,8 +15,9 @@ from mlops_core.serving.tensors import DATATYPES
 Json = dict[str, Any]
 
 
-def describe(table: Table) -> Json:
-    """The document behind `/openapi.json`. Answers are by the version with most traffic."""
+def describe(table: Table, operated: bool = True) -> Json:
+    """The document behind `/openapi.json`. Answers are by the version with most traffic. What only operators may ask
+    is told of where it is answered by the same port, `operated`."""
     serving, signature = table.serving, table.first.bundle.signature
     model = f"/v2/models/{serving.name}"
     versions = {
@@ -50,10 +51,11 @@ def describe(table: Table) -> Json:
         ("/v2/health/ready", "ready", "The server takes requests"),
         ("/healthz", "healthz", "The process is alive"),
         ("/readyz", "readyz", "The endpoint takes requests"),
-        ("/status", "status", "Versions, traffic, counts and the prediction log"),
     ):
         paths[path] = {"get": _get(id, summary)}
-    paths["/metrics"] = {"get": _get("metrics", "Counts and times for Prometheus", "text/plain", "string")}
+    if operated:
+        paths["/status"] = {"get": _get("status", "Versions, traffic, counts and the prediction log")}
+        paths["/metrics"] = {"get": _get("metrics", "Counts and times for Prometheus", "text/plain", "string")}
     guarded = _guard(paths) if serving.auth == "keys" else {}
     return {
         "openapi": "3.1.0",

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,23 @@ def bind(host: str, port: int, state: Path) -> socket.socket:
             time.sleep(0.05)
 
 
+def refuse_taken(host: str, *ports: int | None) -> None:
+    """Raises ServingError where somebody listens already: several processes may share a port without a word."""
+    for port in filter(None, ports):
+        end = time.monotonic() + PATIENCE
+        while True:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+                free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    free.bind((host, port))
+                    break
+                except OSError as error:
+                    if time.monotonic() > end:
+                        why = f"is taken by {owner(port)}" if error.errno == errno.EADDRINUSE else str(error.strerror)
+                        raise ServingError(f"port {port} on {host} {why}; declare another one") from error
+            time.sleep(0.05)
+
+
 def owner(port: int) -> str:
     """The process that listens on a port, in words, where this system tells."""
     inodes = _inodes(port)
@@ -70,15 +88,28 @@ def _advice(state: Path) -> str:
     return f"stop it, declare another 'port', or remove {state / 'desired.json'} to have a free one chosen"
 
 
-def rpc_port(wanted: int | None, host: str, kept: int | None = None) -> int | None:
-    """The port for gRPC: `wanted`; for 0 the one that was `kept`, or a free one. Raises ServingError where it
-    cannot be served."""
-    if wanted is None:
-        return None
+def other_ports(
+    before: Mapping[str, Any], host: str, grpc: int | None, admin: int | None, admin_host: str
+) -> dict[str, Any]:
+    """The ports of an endpoint beside its main one: those that are wanted; for 0 the one kept from `before`, or a free
+    one. None for gRPC is none; operators always have a port, `apart` from the main one where it is wanted.
+
+    Raises ServingError where gRPC cannot be served.
+    """
+    if grpc is not None:
+        _refuse_without_grpc()
+        grpc = grpc or before.get("grpc_port") or _free(host)
+    kept = before.get("admin_port") if before.get("admin_host") == admin_host else None
+    found = {"admin_port": admin or kept or _free(admin_host), "admin_host": admin_host, "apart": admin is not None}
+    return {"grpc_port": grpc, **found}
+
+
+def _refuse_without_grpc() -> None:
     if importlib.util.find_spec("grpc") is None or importlib.util.find_spec("google.protobuf") is None:
         raise ServingError("grpc_port needs grpcio: python -m pip install 'mlops-core-framework[grpc]'")
-    if wanted or kept:
-        return wanted or kept
+
+
+def _free(host: str) -> int:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
         free.bind((host, 0))
         found: int = free.getsockname()[1]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mlops_core.contracts import Endpoint, Serving
 from mlops_core.errors import ServingError
 from mlops_core.serving import ports
 from mlops_core.serving.reach import answers
@@ -87,6 +88,28 @@ class HostProcess:
         """host.json of the process where it lives, known by the lock that it holds."""
         found = self.read("host.json")
         return found if found and self._alive() else None
+
+    def endpoint(self, serving: Serving, deployer: str) -> Endpoint:
+        """What runs, as a deployer tells of it. Raises ServingError where nothing runs."""
+        running = self.running()
+        if running is None:
+            raise ServingError(f"endpoint {serving.name!r} ended as soon as it was up; see {self.state / 'host.log'}")
+        details = {"log": str(serving.state / "host.log"), "predictions": str(serving.log)}
+        scheme, _, place = running["url"].partition("://")
+        if running.get("tls_cert"):
+            details["certificate"] = running["tls_cert"]
+        if running.get("grpc_port"):
+            details["grpc"] = f"{place.rpartition(':')[0]}:{running['grpc_port']}"
+        if running.get("admin_port"):
+            details["admin"] = ports.address(running["admin_host"], running["admin_port"], scheme)["url"]
+        return Endpoint(
+            name=serving.name,
+            url=running["url"],
+            deployer=deployer,
+            versions=tuple(r.version for r in serving.routes),
+            pid=running["pid"],
+            details=details,
+        )
 
     def stop(self) -> bool:
         """SIGTERM, and SIGKILL to what has not drained in time; False where nothing ran."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_core.errors import ServingError
 
@@ -41,6 +42,11 @@ def certificate(cert: Path | None, key: Path | None) -> dict[str, str]:
         return {}
     tls_context(cert, key)
     return {"tls_cert": str(cert.absolute()), "tls_key": str(key.absolute())}
+
+
+def tls_files(process: Mapping[str, Any]) -> tuple[Path, Path] | None:
+    """The two files as a process was told of them; None without."""
+    return (Path(process["tls_cert"]), Path(process["tls_key"])) if process.get("tls_cert") else None
 
 
 def tls_context(cert: Path, key: Path) -> ssl.SSLContext:

@@ -49,9 +49,10 @@ class Rpc:
         self._server: Any = None
         self._ending = False
 
-    async def start(self, host: str, port: int, tls: tuple[Path, Path] | None = None) -> None:
+    async def start(self, host: str, port: int, tls: tuple[Path, Path] | None = None, *, shared: bool = False) -> None:
         """Listens on `port`, 0 for a free one; `tls` names the files of a certificate and its key. Raises
-        ServingError."""
+        ServingError. A `shared` port is that of several processes of one user, among which the system shares out
+        connections."""
         from grpc import aio, method_handlers_generic_handler, ssl_server_credentials, unary_unary_rpc_method_handler
 
         calls = {"ServerLive": self._live, "ServerReady": self._ready, "ModelReady": self._model_ready}
@@ -60,7 +61,7 @@ class Rpc:
         handlers = {name: unary_unary_rpc_method_handler(self._told(name, call)) for name, call in calls.items()}
         sizes = {"receive": self.app.serving.max_bytes, "send": SENT_BYTES}
         options = [(f"grpc.max_{what}_message_length", size) for what, size in sizes.items()]
-        server = aio.server(options=[*options, ("grpc.so_reuseport", 0)])
+        server = aio.server(options=[*options, ("grpc.so_reuseport", int(shared))])
         server.add_generic_rpc_handlers([method_handlers_generic_handler(SERVICE, handlers)])
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from mlops_core import HostProcess, certificate, refuse_batching, refuse_half, refuse_open, rpc_port
+from mlops_core import (
+    HostProcess,
+    certificate,
+    other_ports,
+    refuse_batching,
+    refuse_half,
+    refuse_open,
+)
 from mlops_core.contracts import Endpoint, Serving, plain, restore
-from mlops_core.errors import ServingError
 
 LIMITS = ("max_rows", "max_bytes", "auth", "request_timeout", "batching", "access_log")
 
@@ -27,6 +33,8 @@ class HttpDeployer:
     host: address to listen on; with auth none it must be loopback
     port: port to listen on; 0 picks a free one at the first start and keeps it
     grpc_port: port for the Open Inference Protocol over gRPC, beside HTTP; 0 picks a free one and keeps it
+    admin_port: port that alone tells /, /status and /metrics; 0 picks a free one; null: 0, alone if auth is keys
+    admin_host: address that the admin port listens on
     auth: 'keys' asks every caller for a key of 'mlops keys', 'none' lets everybody on this machine in
     tls_cert: PEM file with the certificate, and those that lead to its authority; with it, callers come by https
     tls_key: PEM file with the certificate's private key
@@ -41,6 +49,8 @@ class HttpDeployer:
     host: str = "127.0.0.1"
     port: Annotated[int, Ge(0), Le(65535)] = 0
     grpc_port: Annotated[int, Ge(0), Le(65535)] | None = None
+    admin_port: Annotated[int, Ge(0), Le(65535)] | None = None
+    admin_host: str = "127.0.0.1"
     auth: Literal["keys", "none"] = "keys"
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -53,6 +63,7 @@ class HttpDeployer:
 
     def __post_init__(self) -> None:
         refuse_open(self.host, self.auth)
+        refuse_open(self.admin_host, self.auth)
         if self.batching is not None:
             refuse_batching(self.batching)
         refuse_half(self.tls_cert, self.tls_key)
@@ -63,19 +74,19 @@ class HttpDeployer:
         limits = {name: getattr(self, name) for name in LIMITS}
         with process.alone():
             before = (process.read("desired.json") or {}).get("process", {})
-            grpc = {"grpc_port": rpc_port(self.grpc_port, self.host, before.get("grpc_port"))}
-            fixed = certificate(self.tls_cert, self.tls_key) | grpc
+            ports = other_ports(before, self.host, self.grpc_port, self.admin_port, self.admin_host)
+            fixed = certificate(self.tls_cert, self.tls_key) | ports
             process.make(plain(desired), limits, self.host, self.port, fixed)
-            return _endpoint(desired, process.running())
+            return process.endpoint(desired, "http")
 
     def actual(self, name: str, state: Path) -> tuple[Endpoint, Serving] | None:
         """See `mlops_core.stages.Deployer`."""
         process = HostProcess(state, self.startup_timeout)
-        running, actual = process.running(), process.read("actual.json")
-        if running is None or actual is None or actual["serving"]["name"] != name:
+        actual = process.read("actual.json")
+        if process.running() is None or actual is None or actual["serving"]["name"] != name:
             return None
         serving = restore(Serving, actual["serving"])
-        return _endpoint(serving, running), serving
+        return process.endpoint(serving, "http"), serving
 
     def stop(self, name: str, state: Path) -> bool:
         """See `mlops_core.stages.Deployer`."""
@@ -84,25 +95,3 @@ class HttpDeployer:
         process = HostProcess(state, self.startup_timeout)
         with process.alone():
             return process.stop()
-
-
-def _endpoint(serving: Serving, running: dict[str, Any] | None) -> Endpoint:
-    if running is None:
-        raise ServingError(f"endpoint {serving.name!r} ended as soon as it was up; see {serving.state / 'host.log'}")
-    return Endpoint(
-        name=serving.name,
-        url=running["url"],
-        deployer="http",
-        versions=tuple(r.version for r in serving.routes),
-        pid=running["pid"],
-        details=_details(serving, running),
-    )
-
-
-def _details(serving: Serving, running: dict[str, Any]) -> dict[str, Any]:
-    found = {"log": str(serving.state / "host.log"), "predictions": str(serving.log)}
-    if running.get("tls_cert"):
-        found["certificate"] = running["tls_cert"]
-    if running.get("grpc_port"):
-        found["grpc"] = f"{running['url'].partition('//')[2].rpartition(':')[0]}:{running['grpc_port']}"
-    return found

@@ -16,6 +16,7 @@ from mlops_core.contracts import Goal, Params, Pruned, Scores, Space, Trial, Tun
 from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
 
+
 @dataclass(frozen=True)
 class GridTuner:
     """Tries every point of a grid over the search space, in a fixed order, and keeps the best.

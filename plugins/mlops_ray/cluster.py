@@ -17,19 +17,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlops_ray.front import AT_ADMIN
+
 APP = "mlops"
 PORTS_OF_REPLICAS = 100
-# HAProxy's configuration is rewritten at each start. Its statistics would listen on every interface, whatever Serve is
-# told: only the front may leave loopback, and only it speaks TLS. It can send a request to a second replica only where
-# it had all of it before the first got it, and would wait for ever for a request that comes byte by byte.
+# HAProxy's configuration is rewritten whenever Serve has written it. Its statistics would listen on every interface,
+# whatever Serve is told: only the front may leave loopback, and only it speaks TLS. It can send a request to a second
+# replica only where it had all of it before the first got it, and would wait for ever for one that comes byte by byte.
 WRAPPER = r"""#!/bin/sh
 last=
 for word in "$@"; do
-  if [ "$last" = -f ]; then
+  if [ "$last" = -f ] && ! grep -q '^# ours' "$word"; then
     sed -e 's/bind \*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/' \
-        -e '/^frontend http_frontend/,/bind/s/bind 127.0.0.1:\([0-9]*\)/bind {front}:\1{tls}\n{rules}/' \
+        -e '/^frontend http_frontend/,/bind/s/bind 127.0.0.1:\([0-9]*\)/bind {front}:\1{tls}\n{admin}{rules}/' \
         -e 's/^defaults$/&\n    option http-buffer-request\n    timeout http-request {milliseconds}/' \
-        "$word" > "$word.ours" && cat "$word.ours" > "$word"
+        "$word" > "$word.ours" && echo '# ours' >> "$word.ours" && cat "$word.ours" > "$word"
   fi
   last=$word
 done
@@ -53,6 +55,7 @@ def environment_of(folder: Path, process: Mapping[str, Any]) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",
+        "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "0",
     }
     if process["haproxy"]:
@@ -100,24 +103,23 @@ def start(process: Mapping[str, Any]) -> None:
     serve.start(http_options=options, logging_config={"enable_access_log": False})
 
 
-def declare(desired: Mapping[str, Any], state: Path) -> None:
-    """Makes Serve's desired state ours. Replicas stay: only what `reconfigure` and scaling can change differs.
+def declare(limits: Mapping[str, Any], state: Path) -> None:
+    """Makes Serve's desired state ours: how many replicas of what size. What they serve they read by themselves.
 
     The one place that uses a private call: Serve's REST API does the same, but needs the dashboard.
     """
     from ray.serve.context import _get_global_client
     from ray.serve.schema import ServeDeploySchema
 
-    limits = desired["limits"]
     front = {
         "name": "front",
-        "num_replicas": limits["replicas"],
         "max_ongoing_requests": limits["max_ongoing"],
         "ray_actor_options": {"num_cpus": limits["cpus"]},
         "graceful_shutdown_wait_loop_s": 0.5,
         "graceful_shutdown_timeout_s": 10,
         "health_check_period_s": 2,
-        "user_config": {name: desired[name] for name in ("generation", "limits", "serving")},
+        "user_config": {"state": str(state)},  # without one, Serve would not call `reconfigure`
+        **_scale(limits),
     }
     whole = {
         "logging_config": {"enable_access_log": False},  # that of `start` does not reach what is declared
@@ -132,6 +134,15 @@ def declare(desired: Mapping[str, Any], state: Path) -> None:
         ],
     }
     _get_global_client().deploy_apps(ServeDeploySchema.model_validate(whole), _blocking=False)
+
+
+def _scale(limits: Mapping[str, Any]) -> dict[str, Any]:
+    """A number of replicas, or the bounds between which Serve keeps them by the requests under way."""
+    scaling = limits.get("autoscaling")
+    if not scaling:
+        return {"num_replicas": limits["replicas"]}
+    config = {"min_replicas": limits["replicas"], **scaling, "max_replicas": int(scaling["max_replicas"])}
+    return {"autoscaling_config": config}
 
 
 def trouble() -> str:
@@ -196,6 +207,7 @@ def _wrapper(folder: Path, process: Mapping[str, Any]) -> Path:
 
     host, path = process["host"], folder / "haproxy"
     shell = {
+        "admin": _admin(process, _tls(folder, process)),
         "front": f"[{host}]" if ":" in host else host,
         "tls": _tls(folder, process),
         "rules": RULES,
@@ -205,6 +217,20 @@ def _wrapper(folder: Path, process: Mapping[str, Any]) -> Path:
     path.write_text(WRAPPER.format(**shell))
     path.chmod(stat.S_IRWXU)
     return path
+
+
+def _admin(process: Mapping[str, Any], tls: str) -> str:
+    """A second port of the same front, for sed; the replicas are told who came by it."""
+    port = process.get("admin_port")
+    if not port:
+        return ""
+    host, (header, word), at = process["admin_host"], (w.decode() for w in AT_ADMIN), "{ dst_port " + str(port) + " }"
+    lines = [
+        f"bind {f'[{host}]' if ':' in host else host}:{port}{tls}",
+        f"http-request del-header {header}",
+        f"http-request set-header {header} {word} if {at}",
+    ]
+    return "".join(rf"    {line}\n" for line in lines)
 
 
 def _tls(folder: Path, process: Mapping[str, Any]) -> str:

@@ -15,13 +15,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlops_core import answers, create_app, hold, read_state, say, write_state
+from mlops_core import answers, create_app, hold, read_state, refuse_taken, say, write_state
 from mlops_core import wanted as serving_of
 from mlops_core.errors import MlopsError, ServingError
+from mlops_ray.front import WANTED, living
 
 log = logging.getLogger("mlops_ray.host")
 PATIENCE = 600.0  # the deployer gives up long before
@@ -50,9 +51,10 @@ class Host:
         from mlops_ray import cluster
 
         self.listen()  # Ray has taken SIGTERM for itself
+        self._want(self.desired)
         cluster.start(self.desired["process"])
-        cluster.declare(self.desired, self.state)
-        self._wait(self.desired, self._answers)
+        cluster.declare(self.desired["limits"], self.state)
+        self._wait(lambda: self._made(self.desired, int(self.desired["limits"]["replicas"])) and self._answers(), True)
         self.tell(self.desired)
 
     def run(self) -> None:
@@ -80,48 +82,60 @@ class Host:
             generation = desired["generation"]
             if generation == self.desired["generation"]:
                 return
-            rehearse(desired)
-            cluster.declare(desired, self.state)
-            self._wait(desired, lambda: True)
+            if _loads(desired) != _loads(self.desired):
+                rehearse(desired)
+            self._want(desired)
+            if declared := desired["limits"] != self.desired["limits"]:
+                cluster.declare(desired["limits"], self.state)
+            least = int(desired["limits"]["replicas"]) if declared else 1  # one that starts just now follows as well
+            self._wait(lambda: self._made(desired, least), declared)
         except Exception as error:  # told to the deployer; the endpoint goes on
             log.error("generation %s refused: %s", generation, error)
+            self._take_back()
             words = str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"
             self.tell(self.desired, {"generation": generation, "error": words})
             return
         self.desired = desired
         self.tell(desired)
 
-    def _wait(self, desired: Mapping[str, Any], more: Any) -> None:
-        """Until every replica that lives has made `desired` so."""
+    def _want(self, desired: Mapping[str, Any]) -> None:
+        """What every replica follows."""
+        write_state(self.state / WANTED, desired)
+
+    def _take_back(self) -> None:
+        """A replica that has made so what another one could not, or starts just now, does as the others."""
+        from mlops_ray import cluster
+
+        with contextlib.suppress(Exception):  # what failed is told already
+            failed = read_state(self.state / WANTED)
+            if failed["generation"] != self.desired["generation"]:
+                self._want(self.desired)
+                if failed["limits"] != self.desired["limits"]:
+                    cluster.declare(self.desired["limits"], self.state)
+
+    def _wait(self, made: Callable[[], bool], declared: bool) -> None:
+        """Until it is so, or Serve says why what was `declared` to it cannot be."""
         from mlops_ray import cluster
 
         end, looked = time.monotonic() + PATIENCE, 0.0
-        while not (self._made(desired) and more()):
+        while not made():
             now = time.monotonic()
             if self.ending or now > end:
                 raise ServingError("the endpoint was told to end" if self.ending else "the replicas did not start")
-            if now - looked > 1:
+            if declared and now - looked > 1:
                 looked = now
                 if why := cluster.trouble():
                     raise ServingError(f"ray serve cannot run the endpoint: {why}")
-            time.sleep(0.05)
+            time.sleep(0.01)
 
-    def _made(self, desired: Mapping[str, Any]) -> bool:
-        told = [r for r in self._replicas() if r["generation"] == desired["generation"]]
+    def _made(self, desired: Mapping[str, Any], least: int) -> bool:
+        """Whether `least` replicas or more live and all have made `desired` so. Raises ServingError if one cannot."""
+        there = living(self.state)
+        told = [r for r in there if r["generation"] == desired["generation"]]
         for replica in told:
             if replica["error"]:
                 raise ServingError(replica["error"])
-        return len(told) >= int(desired["limits"]["replicas"])
-
-    def _replicas(self) -> list[dict[str, Any]]:
-        """What the replicas told that live."""
-        found = []
-        for file in (self.state / "replicas").glob("[0-9]*.json"):
-            if Path("/proc", file.stem).exists():
-                found.append(read_state(file))
-            else:
-                file.unlink(missing_ok=True)
-        return found
+        return len(told) == len(there) >= least
 
     def _answers(self) -> bool:
         process = self.desired["process"]
@@ -130,6 +144,13 @@ class Host:
     def _signalled(self, number: int, frame: Any) -> None:
         self.ending = self.ending or number != signal.SIGHUP
         self.woken.set()
+
+
+def _loads(desired: Mapping[str, Any]) -> Any:
+    """What decides whether everything can be loaded; a change of weights needs no rehearsal."""
+    serving = desired["serving"]
+    routes = [{k: v for k, v in route.items() if k != "weight"} for route in serving["routes"]]
+    return routes, serving["trust"], serving["log"], desired["limits"]
 
 
 def rehearse(desired: Mapping[str, Any]) -> None:
@@ -200,6 +221,8 @@ def _serve(state: Path, ready: int, inherited: Mapping[str, str]) -> int:
     host = Host(state)
     process = host.desired["process"]
     rehearse(host.desired)
+    refuse_taken(process["host"], process.get("grpc_port"))
+    refuse_taken(process["admin_host"], process.get("admin_port"))
     for kept in ("replicas", "telemetry"):
         shutil.rmtree(state / kept, ignore_errors=True)
     (state / "replicas").mkdir(parents=True)

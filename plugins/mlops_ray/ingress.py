@@ -1,4 +1,4 @@
-"""Serve's proxy actor, taught to look after its HAProxy.
+"""Serve's processes, taught: the proxy actor to look after its HAProxy, every one to say a request's id but once.
 
 Serve asks HAProxy every now and then whether it lives, and after three answers that did not come replaces the actor,
 and with it the process: 10 to 22 s in which nobody is answered. Here the actor is told by the kernel that its child
@@ -88,6 +88,18 @@ def teach() -> None:
     api._start_and_wait_for_haproxy, api.start, api._graceful_reload, api.stop = spawned, started, reloaded, stopped
 
 
+def once() -> None:
+    """Serve puts the request's id into every answer, beside the one that our answers have."""
+    from ray.serve._private.http_util import RequestIdMiddleware, generate_request_id
+
+    async def passed(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        if not any(name == b"x-request-id" for name, _ in scope["headers"]):
+            scope["headers"].append((b"x-request-id", generate_request_id().encode()))
+        await self._app(scope, receive, send)
+
+    RequestIdMiddleware.__call__ = passed  # type: ignore[method-assign]
+
+
 def _guard(api: Any, proc: Any) -> None:
     api._guards = {t for t in getattr(api, "_guards", ()) if not t.done()} | {
         asyncio.get_running_loop().create_task(_again(api, proc))
@@ -127,3 +139,4 @@ def _is_haproxy(pid: int, config: str) -> bool:
 
 
 teach()
+once()

@@ -331,7 +331,12 @@ def test_a_hit_imports_nothing_heavy_and_reads_one_file(project: Path) -> None:
     code = HIT.format(root=str(project), guests=str(GUESTS))
     runs = [
         subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=project
+            [sys.executable, "-P", "-B", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            cwd=project,
         )
         for _ in range(2)
     ]

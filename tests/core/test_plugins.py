@@ -146,7 +146,7 @@ NEEDLESS = {"torch", "ray", "pandas", "polars", "numpy", "pandera", "dvc", "skle
 
 def test_finding_plugins_is_cheap_and_imports_nothing_heavy() -> None:
     """What it may read and import; the seconds are those of `tests/benchmarks/run.py startup`."""
-    done = subprocess.run([sys.executable, "-c", FINDING], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-P", "-B", "-c", FINDING], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     opened, _, modules = (part.split("\n") for part in done.stdout.partition("--\n"))
     assert not NEEDLESS & set(modules)

@@ -193,6 +193,33 @@ def test_a_canary_is_promoted_under_load_without_a_failed_request(rolled: Any) -
     assert not api.plan(rolled.root, [*CANARY, NEXT]).due
 
 
+def test_a_canary_on_ray_serve(rolled: Any) -> None:
+    """The same through HAProxy and two replicas: promoted, then a harmful one rolled back, and no caller fails."""
+    config = rolled.root / "conf" / "config.yaml"
+    served = "deployer: {auth: none, replicas: 2, cpus: 0.1}\n"
+    text = config.read_text().replace("deployer: http", "deployer: ray_serve")
+    config.write_text(text.replace("deployer: {auth: none}\n", served))
+    first = api.run(rolled.root, CANARY)
+    assert first.endpoint and first.endpoint.deployer == "ray_serve"
+    with Callers(first.endpoint.url, rolled.traffic(50, 5)) as callers:
+        api.run(rolled.root, [*CANARY, NEXT])
+        found = ended(rolled, 60)
+        assert found.rollout.state == "promoted", found
+        until(lambda: weights(rolled) == {2: (100.0, "stable")})
+    assert callers.failed == [] and set(callers.versions) == {1, 2}
+    harmful = [*LONG, NEXT, "trainer.fault=raises"]
+    api.run(rolled.root, harmful)
+    with Callers(first.endpoint.url, [SEEN | {"b": b / 50} for b in range(100)]) as callers:
+        found = ended(rolled, 60)
+        until(lambda: weights(rolled) == {2: (100.0, "stable")})
+        gone = time.time()
+    assert found.rollout.state == "rolled_back" and callers.failed == []
+    decided, requests = deciding(rolled, replace(found.rollout, state="running"))
+    print(f"\nray_serve: harm after {requests} requests of the candidate, rolled back {gone - decided:.2f} s later")
+    assert gone - decided < 5
+    assert audited(rolled) == ["begun", "step", "promoted", "begun", "rolled_back"]
+
+
 @pytest.mark.parametrize("fault", ["raises", "drifts"])
 def test_a_harmful_canary_is_rolled_back_within_five_seconds(rolled: Any, fault: str) -> None:
     first = api.run(rolled.root, LONG)

@@ -60,6 +60,34 @@ def ask(endpoint: Endpoint, key: str = "", **more: Any) -> httpx.Response:
     return httpx.post(f"{endpoint.url}/predict", json=ROW, headers=headers, timeout=10, trust_env=False, **more)
 
 
+def test_operators_have_a_port_of_their_own(serving: Serving) -> None:
+    operator, caller = issue("admin"), issue("predict")
+    write_keys(serving.state, lambda: [operator[0], caller[0]])
+    endpoint = HttpDeployer(startup_timeout=30).apply(serving)
+    admin = endpoint.details["admin"]
+    assert admin.startswith("http://127.0.0.1:") and admin != endpoint.url
+
+    def get(url: str, key: str = "") -> int:
+        return httpx.get(url, headers={"x-api-key": key} if key else {}, timeout=10, trust_env=False).status_code
+
+    for path in ("/", "/status", "/metrics", "/%73tatus", "/status/"):
+        assert get(endpoint.url + path, operator[1]) == 404
+        assert [get(admin + path, key) for key in (operator[1], caller[1], "")] == [200, 403, 401]
+    told = httpx.get(f"{endpoint.url}/openapi.json", headers={"x-api-key": caller[1]}, trust_env=False).json()
+    assert "/status" not in told["paths"] and "/metrics" not in told["paths"]
+    assert (get(endpoint.url + "/readyz"), get(admin + "/readyz")) == (200, 200)
+    HttpDeployer().stop("credit", serving.state)
+    again = HttpDeployer(startup_timeout=30).apply(serving)
+    assert (again.url, again.details["admin"]) == (endpoint.url, admin), "both ports are kept"
+
+
+def test_a_taken_admin_port_is_told(serving: Serving) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ServingError, match=rf"port {port} on 127.0.0.1 is taken by process \d+"):
+            HttpDeployer(auth="none", admin_port=port, startup_timeout=30).apply(serving)
+
+
 def test_a_revoked_key_is_refused_at_once_under_load(serving: Serving) -> None:
     kept, revoked = issue("predict"), issue("predict")
     write_keys(serving.state, lambda: [kept[0], revoked[0]])

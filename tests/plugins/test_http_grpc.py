@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 from mlops_local.deployer import HttpDeployer
-from mlops_ray.deployer import RayServeDeployer
 from tritonclient.utils import InferenceServerException
 
 from mlops_core.access import issue, write_keys
@@ -117,8 +116,3 @@ def test_tls(deployer: HttpDeployer, tiny_serving: Servings, tmp_path: Path) -> 
     assert ask(endpoint, ssl=True, root_certificates=str(cert)) == "1"
     with pytest.raises(InferenceServerException):
         ask(endpoint)  # in clear
-
-
-def test_ray_serve_says_who_answers_grpc() -> None:
-    with pytest.raises(ValueError, match="ray_serve answers HTTP only; for gRPC beside it use deployer http"):
-        RayServeDeployer(grpc_port=8001)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import json
 import socket
 import ssl
 import subprocess
@@ -13,16 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
+import tritonclient.grpc
 from mlops_ray.deployer import RayServeDeployer
+from tritonclient.utils import InferenceServerException
 
 from mlops_core.access import issue, write_keys
 from mlops_core.contracts import Endpoint, Serving
 from mlops_core.errors import ServingError
 
 ROW = {"income": 1000.0}
-KEPT, REVOKED = issue("predict"), issue("predict")
+KEPT, REVOKED, OPERATOR = issue("predict"), issue("predict"), issue("admin")
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +47,21 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def deployer(pair: tuple[Path, Path]) -> RayServeDeployer:
     return RayServeDeployer(
-        host="0.0.0.0", tls_cert=pair[0], tls_key=pair[1], request_timeout=1, cpus=0.1, startup_timeout=180
+        host="0.0.0.0",
+        grpc_port=0,
+        tls_cert=pair[0],
+        tls_key=pair[1],
+        request_timeout=1,
+        batching={"size": 32, "wait": 0.002},
+        access_log=True,
+        cpus=0.1,
+        startup_timeout=180,
     )
 
 
 @pytest.fixture(scope="module")
 def endpoint(deployer: RayServeDeployer, serving: Serving) -> Iterator[Endpoint]:
-    write_keys(serving.state, lambda: [KEPT[0], REVOKED[0]])
+    write_keys(serving.state, lambda: [KEPT[0], REVOKED[0], OPERATOR[0]])
     try:
         yield deployer.apply(serving)
     finally:
@@ -81,7 +94,8 @@ def test_only_the_front_leaves_loopback_and_speaks_tls(endpoint, deployer, servi
     end, outside = time.monotonic() + 10, set()
     while not outside and time.monotonic() < end:  # HAProxy hands its socket over when it learns of a replica
         outside = {(a.ip, a.port) for a in listening(endpoint) if str(a.ip).removeprefix("::ffff:") != "127.0.0.1"}
-    assert outside == {("0.0.0.0", int(endpoint.url.rpartition(":")[2]))}
+    outside = {(ip.removeprefix("::").replace("::", "0.0.0.0") or "0.0.0.0", port) for ip, port in outside}
+    assert outside == {("0.0.0.0", int(url.rpartition(":")[2])) for url in (endpoint.url, endpoint.details["grpc"])}
     assert endpoint.url.startswith("https://") and deployer.apply(serving) == endpoint
     with pytest.raises(httpx.HTTPError):
         httpx.get(str(client.base_url).replace("https", "http") + "/readyz", trust_env=False)
@@ -101,7 +115,7 @@ def test_a_revoked_key_is_refused_at_once_by_every_replica(endpoint, serving, cl
         thread.start()
     time.sleep(1)
     at = time.monotonic()
-    write_keys(serving.state, lambda: [KEPT[0]])
+    write_keys(serving.state, lambda: [KEPT[0], OPERATOR[0]])
     time.sleep(1)
     over.set()
     for thread in threads:
@@ -110,6 +124,57 @@ def test_a_revoked_key_is_refused_at_once_by_every_replica(endpoint, serving, cl
     print(f"\nrevoked key: last let in {last:.3f} s after, by 2 replicas, {len(seen)} requests")
     assert last < 0.5 and {status for when, status in seen if when > at + 0.5} == {401}
     assert client.post("/predict", json=ROW, headers={"x-api-key": KEPT[1]}).status_code == 200
+
+
+def test_operators_have_a_port_of_their_own(endpoint, client, pair):
+    with httpx.Client(base_url=endpoint.details["admin"], verify=ssl.create_default_context(cafile=pair[0])) as admin:
+        forged = {"x-mlops-door": "admin"}
+        for path in ("/", "/status", "/metrics", "/%73tatus", "/status/"):
+            assert client.get(path, headers={"x-api-key": OPERATOR[1], **forged}).status_code == 404
+            answers = [admin.get(path, headers={"x-api-key": key}) for key in (OPERATOR[1], KEPT[1], "")]
+            assert [a.status_code for a in answers] == [200, 403, 401]
+        assert admin.post("/predict", json=ROW, headers={"x-api-key": KEPT[1]}).status_code == 200
+
+
+def test_every_replica_answers_grpc_on_one_port(endpoint, pair, serving):
+    income = tritonclient.grpc.InferInput("income", [1], "FP64")
+    income.set_data_from_numpy(np.array([1000.0]))
+
+    def ask(key: str) -> str:
+        where = endpoint.details["grpc"].replace("0.0.0.0", "127.0.0.1")
+        alone = [("grpc.use_local_subchannel_pool", 1)]  # or all of this process would share one connection
+        with tritonclient.grpc.InferenceServerClient(
+            where, ssl=True, root_certificates=str(pair[0]), channel_args=alone
+        ) as client:
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            return str(client.infer("credit", [income], headers=headers).get_response().model_version)
+
+    with pytest.raises(InferenceServerException, match="a key is needed"):
+        ask("")
+    assert [ask(KEPT[1]) for _ in range(30)] == ["1"] * 30
+    ports = {c.pid for c in psutil.net_connections() if c.status == "LISTEN" and c.laddr.port == port_of(endpoint)}
+    assert len(ports) == 2, "both replicas listen"
+
+
+def port_of(endpoint: Endpoint) -> int:
+    return int(endpoint.details["grpc"].rpartition(":")[2])
+
+
+def test_requests_are_predicted_together_and_each_leaves_a_line(endpoint, serving, client):
+    began, key = serving.state / "access.log", {"x-api-key": KEPT[1]}
+    rows = [{"income": 1000.0 + i} for i in range(64)]
+    alone = [client.post("/predict", json=row, headers=key).json()["predictions"][0] for row in rows[:2]]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda row: client.post("/predict", json=row, headers=key), rows))
+    assert {a.status_code for a in answers} == {200}
+    assert [a.json()["predictions"][0] for a in answers[:2]] == alone
+    asked = {a.headers["x-request-id"] for a in answers}
+    end = time.monotonic() + 10
+    while time.monotonic() < end and asked - {json.loads(line)["id"] for line in began.read_text().splitlines()}:
+        time.sleep(0.1)
+    lines = [json.loads(line) for line in began.read_text().splitlines()]
+    assert asked <= {line["id"] for line in lines}
+    assert {line["key"] for line in lines if line["id"] in asked} == {KEPT[0].id}
 
 
 @pytest.mark.parametrize(

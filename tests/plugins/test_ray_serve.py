@@ -125,6 +125,26 @@ def status(endpoint: Endpoint) -> dict[str, Any]:
     return found
 
 
+def until(done: Callable[[], Any], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, f"not within {seconds:g} s"
+        time.sleep(0.1)
+
+
+def steady(endpoint: Endpoint) -> None:
+    """Until two replicas have been the same for a while: Serve lets those go that it has replaced."""
+    seen, since = replicas(endpoint), time.monotonic()
+
+    def still() -> bool:
+        nonlocal seen, since
+        if (now := replicas(endpoint)) != seen:
+            seen, since = now, time.monotonic()
+        return len(now) == 2 and time.monotonic() - since > 4
+
+    until(still, 60)
+
+
 def title(process: psutil.Process) -> str:
     with suppress(psutil.NoSuchProcess):
         return "".join(process.cmdline())
@@ -203,6 +223,22 @@ def test_another_ray_on_the_machine_is_no_trouble(endpoint):
         assert ray.cluster_resources()["CPU"] >= 1
         assert ask(endpoint).status_code == 200
     assert ask(endpoint).status_code == 200
+
+
+def test_serve_scales_by_the_requests_under_way(endpoint, deployer, serving):
+    """Serve replaces its replicas, one by one, when autoscaling is declared or not any more; nobody fails meanwhile."""
+    quick = {"max_replicas": 3, "target_ongoing_requests": 0.5, "upscale_delay_s": 0, "look_back_period_s": 2}
+    scaled = dataclasses.replace(deployer, autoscaling=quick | {"downscale_delay_s": 1})
+    with load(endpoint, callers=24) as answers:
+        assert scaled.apply(serving({2: 100})).pid == endpoint.pid
+        until(lambda: status(endpoint)["replicas"] == 3, 60)
+    until(lambda: len(replicas(endpoint)) == 2, 60)
+    with load(endpoint) as more:
+        before = replicas(endpoint)
+        deployer.apply(serving({2: 100}))
+        until(lambda: len(replicas(endpoint)) == 2 and not set(before) & set(replicas(endpoint)), 60)
+        steady(endpoint)
+    assert wrong(answers) == wrong(more) == []
 
 
 def test_a_killed_replica_is_replaced_while_the_other_answers(endpoint):
