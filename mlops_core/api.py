@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlops_core.flow import Finished
     from mlops_core.flow.keeping import Told
     from mlops_core.flow.rolling import Verb
+    from mlops_core.flow.signing import Signed
     from mlops_core.forgetting import Found
     from mlops_core.plugins import Plugins
     from mlops_core.rollout.watch import Look
@@ -199,6 +200,28 @@ def version(project: Path, number: int, overrides: Sequence[str] = ()) -> ModelV
     """One version. Raises StoreError that names the versions there are."""
     with _context(project, overrides) as context:
         return _here(context, context.workspace.ledger.version(context.declaration.name, number))
+
+
+def sign(project: Path, number: int, *, reason: str, overrides: Sequence[str] = ()) -> ModelVersion:
+    """Signs an accepted version with the declared key, as one from before signing was declared; says so in the audit.
+
+    Raises UsageError for a rejected version, and where the key cannot be used.
+    """
+    from mlops_core.flow import deploying, signing
+
+    with _context(project, overrides) as context:
+        signing.ready(context)
+        version = context.workspace.ledger.version(context.declaration.name, number)
+        deploying.lay_out(context, version)
+        return _here(context, signing.sign(context, version, reason))
+
+
+def signed(project: Path, number: int, overrides: Sequence[str] = ()) -> Signed:
+    """Who signed a version, and whether the declared public key verifies it."""
+    from mlops_core.flow import signing
+
+    with _context(project, overrides) as context:
+        return signing.signed(context, context.workspace.ledger.version(context.declaration.name, number))
 
 
 def audit(project: Path, limit: int = 200, overrides: Sequence[str] = ()) -> tuple[tuple[AuditEntry, ...], str]:
@@ -424,7 +447,7 @@ def _watch(context: Any, observers: Iterable[Any] = ()) -> None:
 def _move(context: Any, before: int | None, after: int, reason: str) -> None:
     from mlops_core.flow import deploying
 
-    deploying.lay_out(context, context.workspace.ledger.version(context.declaration.name, after))
+    deploying.fit(context, context.workspace.ledger.version(context.declaration.name, after))
     moves = {CHAMPION: after} | ({PREVIOUS: before} if before is not None else {})
     context.workspace.ledger.set_aliases(context.declaration.name, moves, actor=whoami(), reason=reason)
 

@@ -252,7 +252,10 @@ class Check:
 
 @record
 class ModelVersion:
-    """A numbered model with its lineage. `status` is accepted or rejected; `reasons` say why."""
+    """A numbered model with its lineage. `status` is accepted or rejected; `reasons` say why.
+
+    `signature` is that of its bundle, as `model_signing` writes and verifies it (JSON); '' where nobody signed it.
+    """
 
     name: str
     number: int
@@ -264,6 +267,7 @@ class ModelVersion:
     code: Mapping[str, Any]
     config: Mapping[str, Any]
     run: str = ""
+    signature: str = ""
 
 
 @record
@@ -447,4 +451,5 @@ class Declaration:
     rollout: Mapping[str, Any] = field(default_factory=dict)
     privacy: Mapping[str, str] = field(default_factory=dict)
     store: Mapping[str, str] = field(default_factory=dict)
+    signing: Mapping[str, str] = field(default_factory=dict)
     text: str = ""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from mlops_core.contracts import record
-from mlops_core.flow import STAGES, Context, deploying, rolling
+from mlops_core.flow import STAGES, Context, deploying, rolling, signing
 from mlops_core.flow.context import Pending, Stage, key_of
 from mlops_core.flow.failing import told
 from mlops_core.flow.proving import gradual, refusal
@@ -76,6 +76,8 @@ def plan(context: Context, places: Callable[[str], str] = lambda key: "") -> Pla
             name = stage.name
             if stage.declared(context):
                 steps.append(_step(context, stage, places))
+        if any(s.state == "due" for s in steps):
+            signing.ready(context)
         name = deploying.NAME
         steps += _deploy(context, steps)
     except Exception as error:  # a plugin's own fault, as when it cannot say what its data are
@@ -230,12 +232,16 @@ def _deploy(context: Context, before: list[Step]) -> list[Step]:
 
 
 def _lost(context: Context) -> list[Cause]:
-    """Whether the champion's bundle is gone for good, which stops a deployment."""
+    """Whether the champion's bundle is gone for good, or lacks the signature declared, which stops a deployment."""
     d, workspace = context.declaration, context.workspace
     number = workspace.ledger.aliases(d.name).get("champion")
-    if number is None or workspace.lies("bundles", workspace.ledger.version(d.name, number).model.artifact):
+    if number is None:
         return []
-    return [Cause(key=f"bundle of version {number}", old=None, new="lost or altered")]
+    version = workspace.ledger.version(d.name, number)
+    if not workspace.lies("bundles", version.model.artifact):
+        return [Cause(key=f"bundle of version {number}", old=None, new="lost or altered")]
+    missing = d.signing.get("public") and not version.signature
+    return [Cause(key=f"signature of version {number}", old=None, new="missing")] if missing else []
 
 
 def _serving(wanted: Any) -> int | None:

@@ -22,7 +22,7 @@ COMMANDS = {
     "status": "versions, endpoint, rollout, health, drift, last runs",
     "predict": "ask the running endpoint",
     "rollout": "the rollout under way: status, pause, resume, promote, abort",
-    "versions": "list versions; show, promote or roll back one; audit",
+    "versions": "list versions; show, promote, roll back or sign one; audit",
     "feedback": "give labels to logged predictions, from a file",
     "forget": "erase a subject from everything that was logged of it",
     "keys": "make, list and revoke the keys of callers",

@@ -4,6 +4,7 @@ mlops versions                             a table of all
 mlops versions show N                      the card: data, code, config, scores, slices, time
 mlops versions promote N --reason "..."    make it champion, by the declared rollout; --now: at once
 mlops versions rollback --reason "..."     make the previous champion champion again, or abort a rollout
+mlops versions sign N --reason "..."       sign an accepted version from before signing was declared
 mlops versions audit                       who did what, when and why; verifies the chain
 """
 
@@ -16,16 +17,17 @@ from typing import Any
 
 from mlops_core.cli.arguments import add_json, console, print_json
 from mlops_core.cli.rollout import begun
+from mlops_core.contracts import plain
 from mlops_core.errors import UsageError, did_you_mean
 
-SUMMARY = "list versions; show, promote or roll back one; audit"
-VERBS = ("list", "show", "promote", "rollback", "audit")
+SUMMARY = "list versions; show, promote, roll back or sign one; audit"
+VERBS = ("list", "show", "promote", "rollback", "sign", "audit")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("verb", nargs="?", default="list", help=", ".join(VERBS))
     parser.add_argument("number", nargs="?", help="the version's number")
-    parser.add_argument("--reason", default="", help="why; kept in the audit (promote, rollback)")
+    parser.add_argument("--reason", default="", help="why; kept in the audit (promote, rollback, sign)")
     parser.add_argument("--now", action="store_true", help="all traffic at once, whatever is declared (promote)")
     parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")
     add_json(parser)
@@ -69,11 +71,11 @@ def _list(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from mlops_core import api
 
-    version = api.version(args.project, _number(args))
+    version, signed = api.version(args.project, _number(args)), api.signed(args.project, _number(args))
     if args.json:
-        print_json(version)
+        print_json({**plain(version), "signed": signed})
         return 0
-    console().print(card(version), markup=False)
+    console().print(card(version, signed), markup=False)
     return 0
 
 
@@ -104,6 +106,15 @@ def _rollback(args: argparse.Namespace) -> int:
     return 0
 
 
+def _sign(args: argparse.Namespace) -> int:
+    from mlops_core import api
+
+    number = _number(args)
+    api.sign(args.project, number, reason=_reason(args))
+    print(f"version {number} is signed with key {api.signed(args.project, number).key[:12]}")
+    return 0
+
+
 def _audit(args: argparse.Namespace) -> int:
     from mlops_core import api
 
@@ -118,7 +129,7 @@ def _audit(args: argparse.Namespace) -> int:
     return 1 if fault else 0
 
 
-def card(version: Any) -> str:
+def card(version: Any, signed: Any) -> str:
     """A version's card: what it is, what made it, and how good it is."""
     model, evaluation = version.model, version.evaluation
     git, dirty = version.code.get("git", "")[:12], " with uncommitted changes" if version.code.get("dirty") else ""
@@ -127,6 +138,7 @@ def card(version: Any) -> str:
         f"{version.name} version {version.number}: {version.status}",
         f"  created   {version.created} (run {version.run})",
         f"  bundle    {model.digest[:12]}  {size}  {model.path}",
+        f"  signature {_vouched(signed)}",
         f"  data      {model.dataset[:12]}",
         f"  code      {git + dirty if git else 'not in git'}",
         f"  trainer   {model.trainer.plugin}",
@@ -142,6 +154,14 @@ def card(version: Any) -> str:
     lines += ["  gate", *[f"    {reason}" for reason in version.reasons or ("none declared",)]]
     lines += ["  declaration", *[f"    {line}" for line in str(version.config.get("text", "")).splitlines()]]
     return "\n".join(lines)
+
+
+def _vouched(signed: Any) -> str:
+    """Who vouches for a version, in words."""
+    by = f"by key {signed.key[:12]}" if signed.key else "none"
+    if signed.verified is None:
+        return f"{by}; no public key is declared that verifies it" if signed.key else by
+    return f"{by}, verified" if signed.verified else f"{by}; it may not answer: {signed.wrong}"
 
 
 def _waiting(holder: str) -> None:

@@ -53,7 +53,9 @@ def check(root: Path, overrides: Sequence[str] = (), plugins: Plugins | None = N
     """Everything wrong with the declaration at `root`, in the order of the files; empty where nothing is."""
     from mlops_core.config.reading import Reading
 
-    return Reading(_project(root), overrides, plugins).problems
+    reading = Reading(_project(root), overrides, plugins)
+    reading.verifier.keys(reading.root)
+    return reading.problems
 
 
 def origins(root: Path, overrides: Sequence[str] = (), plugins: Plugins | None = None) -> Mapping[str, Origin]:

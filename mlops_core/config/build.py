@@ -51,6 +51,7 @@ def build(values: Mapping[str, Any], contract: Mapping[str, Any], plugins: Plugi
         rollout=real["rollout"],
         privacy=real["privacy"],
         store=real["store"],
+        signing=real["signing"],
         text=text(values),
     )
 

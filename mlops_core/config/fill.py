@@ -82,7 +82,7 @@ def _flatten_space(draft: Draft) -> None:
 
 def fill(draft: Draft, presets: Presets) -> None:
     """Adds every default, so that what is declared is whole and its origins are known."""
-    for key in ("gate", "slices", "observers", "trust", "rollout", "privacy", "store", "seed"):
+    for key in ("gate", "slices", "observers", "trust", "rollout", "privacy", "store", "signing", "seed"):
         if draft.values.get(key, ...) is None:
             del draft.values[key]
     _fields(draft, Keys, draft.values, (), "default of mlops_core")

@@ -66,6 +66,12 @@ class StoreKeys:
 
 
 @dataclass(frozen=True)
+class SigningKeys:
+    key: str = ""
+    public: str = ""
+
+
+@dataclass(frozen=True)
 class Keys:
     """The top level of a declaration."""
 
@@ -84,11 +90,12 @@ class Keys:
     rollout: RolloutKeys = field(default_factory=RolloutKeys)
     privacy: PrivacyKeys = field(default_factory=PrivacyKeys)
     store: StoreKeys = field(default_factory=StoreKeys)
+    signing: SigningKeys = field(default_factory=SigningKeys)
 
 
 ORDER = (
     "name", "seed", "data", "trainer", "tuner", "metric", "gate", "slices", "deployer", "rollout", "monitor",
-    "observers", "trust", "privacy", "store",
+    "observers", "trust", "privacy", "store", "signing",
 )  # fmt: skip
 """The keys as a person reads them: along the life of a model."""
 

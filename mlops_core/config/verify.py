@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mlops_core.config import secrets
@@ -20,7 +21,8 @@ from mlops_core.plugins import RESERVED
 from mlops_core.privacy import seconds
 from mlops_core.rollout.plan import wrong
 
-CLEAR = re.compile(r"://[^/\s:@]*:[^/\s@]+@")  # user:password@ in a URL
+PRIVATE = "PRIVATE KEY-----"
+CLEAR = re.compile(rf"://[^/\s:@]*:[^/\s@]+@|{PRIVATE}")  # user:password@ in a URL, a key in PEM
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -47,11 +49,25 @@ class Verifier:
         self._clear()
 
     def _clear(self) -> None:
-        """Refuses a password written in clear: the ledger, caches and versions keep what is declared."""
+        """Refuses a password or a key written in clear: the ledger, caches and versions keep what is declared."""
         for path, value in leaves(self.values):
-            if isinstance(value, str) and not isinstance(value, Secret) and CLEAR.search(value):
-                hint = "put the URL into an environment variable and write ${oc.env:NAME}"
-                self.draft.say(path, "holds a password in clear", hint, bare=True)
+            found = CLEAR.search(value) if isinstance(value, str) and not isinstance(value, Secret) else None
+            if found:
+                what, it = ("key", "it") if found[0] == PRIVATE else ("password", "the URL")
+                hint = f"put {it} into an environment variable and write ${{oc.env:NAME}}"
+                self.draft.say(path, f"holds a {what} in clear", hint, bare=True)
+
+    def keys(self, root: Path) -> None:
+        """Tells which keys of `signing` cannot be used. Not at every reading: they lie where models are made."""
+        from mlops_core.bundle.signing import wrong
+
+        declared = self.values.get("signing")
+        found = {k: v for k, v in declared.items() if isinstance(v, str)} if isinstance(declared, Mapping) else {}
+        try:
+            for name, words in wrong(found, root).items():
+                self.draft.say(("signing", name), words, bare=PRIVATE in found[name])
+        except PluginError as error:
+            self.draft.say(("signing",), str(error))
 
     def choice(self, section: str) -> Choice | None:
         """The plugin of a section with its options."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from mlops_core.contracts import Choice, Endpoint, ModelVersion, Rollout, Route, Serving, plain
 from mlops_core.errors import ServingError
+from mlops_core.flow import signing
 from mlops_core.flow.context import Context
 from mlops_core.flow.proving import CHAMPION
 from mlops_core.ledger import whoami
@@ -19,8 +20,8 @@ def desired(context: Context, restore: bool = True) -> Serving | None:
     """What should run: the champion at full weight, or the versions of the rollout under way with their shares; None
     where there is no champion or no deployer.
 
-    Bundles are laid out again where they were lost, and ServingError raised where they cannot be; not with
-    `restore=False`, which changes nothing.
+    Bundles are laid out again where they were lost, and ServingError raised where they cannot be, or are not signed as
+    declared; not with `restore=False`, which changes nothing.
     """
     d, workspace = context.declaration, context.workspace
     number = workspace.ledger.aliases(d.name).get(CHAMPION)
@@ -41,7 +42,7 @@ def desired(context: Context, restore: bool = True) -> Serving | None:
 def _route(context: Context, share: Share, restore: bool) -> Route:
     version = context.workspace.ledger.version(context.declaration.name, share.version)
     if restore:
-        lay_out(context, version)
+        fit(context, version)
     return Route(
         version=share.version,
         bundle=context.workspace.home("bundles", version.model.artifact),
@@ -50,6 +51,13 @@ def _route(context: Context, share: Share, restore: bool) -> Route:
         role=share.role,
         arm=share.arm,
     )
+
+
+def fit(context: Context, version: ModelVersion) -> None:
+    """Lays the bundle of a version out that is to answer. Raises ServingError where it is lost, or no declared key
+    vouches for it."""
+    lay_out(context, version)
+    signing.verify(context, version)
 
 
 def lay_out(context: Context, version: ModelVersion) -> None:

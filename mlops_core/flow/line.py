@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from mlops_core.contracts import Artifact, Endpoint, Evaluation, Run, plain, record
 from mlops_core.errors import MlopsError, Rejected, UsageError, did_you_mean
-from mlops_core.flow import deploying, rolling
+from mlops_core.flow import deploying, rolling, signing
 from mlops_core.flow.context import Context, Stage, key_of
 from mlops_core.flow.failing import told
 from mlops_core.flow.learning import Data, Train, Tune
@@ -141,6 +141,7 @@ def _advance(context: Context, stage: Stage, tally: Tally) -> None:
             (tally.restored if how else tally.skipped).append(stage.name)
             _tell_finished(context, stage.name, skipped=True)
             return
+    signing.ready(context)
     context.tell("mlops_started", stage=stage.name, cause=_why(parts, latest, key), steps=_steps(context, stage.name))
     outcome, path = _perform(context, stage, key, parts)
     context.results[stage.name] = stage.result(context, outcome, path)

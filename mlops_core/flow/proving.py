@@ -22,6 +22,7 @@ from mlops_core.contracts import (
     plain,
     restore,
 )
+from mlops_core.flow import signing
 from mlops_core.flow.context import Context, flatten, key_of
 from mlops_core.flow.objective import tuned
 from mlops_core.ledger import Outcome, whoami
@@ -146,8 +147,8 @@ class Evaluate:
 
 
 class Gate:
-    """Registers the model as a version with its lineage, and makes it champion where every rule is met; or
-    challenger, where a rollout is to find out."""
+    """Registers the model as a version with its lineage. Where every rule is met, signs it as declared and makes it
+    champion; or challenger, where a rollout is to find out."""
 
     name, home = "gate", ""
 
@@ -192,6 +193,10 @@ class Gate:
             )
 
         version = ledger.add_version(d.name, identity, make)
+        if passed:
+            if d.signing.get("key") and not version.signature:
+                version = signing.sign(context, version, "passed its gate")
+            signing.verify(context, version)  # before an alias moves: what may not answer is no champion
         if passed and champion != version.number:
             reason = "; ".join(c.reason for c in checks) or "no gate is declared"
             moves = {CHAMPION: version.number}

@@ -64,6 +64,7 @@ def deploy(context: Context) -> Endpoint | None:
     if gradual(context):
         return begin(context, candidate, reason)[1]
     name, ledger = context.declaration.name, context.workspace.ledger
+    deploying.fit(context, ledger.version(name, candidate))
     moves = {CHAMPION: candidate, PREVIOUS: ledger.aliases(name).get(CHAMPION), CHALLENGER: None}
     ledger.set_aliases(name, moves, actor=whoami(), reason=reason)
     return None
@@ -124,7 +125,7 @@ def prove(context: Context, number: int) -> int:
     if version.status != "accepted":
         why = "; ".join(version.reasons)
         raise UsageError(f"version {number} was rejected by its gate ({why}); only an accepted one can be rolled out")
-    deploying.lay_out(context, version)
+    deploying.fit(context, version)
     bundle, log = workspace.home("bundles", version.model.artifact), workspace.state / "serve" / d.name / "log"
     wrong, rows = proof(bundle, version.model.digest, log, trust=d.trust)
     if wrong:
@@ -146,6 +147,7 @@ def move(
 ) -> Rollout:
     """One transition and the endpoint after it. `champion`: the version that is promoted, 0 for none."""
     if champion or state in ("rolled_back", "aborted"):
+        deploying.fit(context, context.workspace.ledger.version(rollout.name, champion or rollout.stable))
         moved = _end(context, rollout, event, reason, facts, state=state, champion=champion, actor=actor)
     else:
         since = time.time() if step != rollout.step else rollout.since
@@ -257,7 +259,7 @@ def _refuse_unlike(context: Context, stable: int, candidate: int) -> None:
 
 def _predicts(context: Context, number: int) -> str:
     version = context.workspace.ledger.version(context.declaration.name, number)
-    deploying.lay_out(context, version)
+    deploying.fit(context, version)
     manifest = context.workspace.home("bundles", version.model.artifact) / "manifest.json"
     signature = json.loads(manifest.read_bytes())["signature"]
     return f"{signature['target']!r} ({signature['task']})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,6 +40,21 @@ class Versions(AuditBase):
                 facts={"status": version.status, "sha256": version.model.artifact.sha256, "run": version.run},
             )
         return version
+
+    def sign_version(
+        self, name: str, number: int, signature: str, *, key: str, actor: str, reason: str
+    ) -> ModelVersion:
+        """Keeps a signature with its version, in place of an earlier one; `key` is the id of the key that made it."""
+        with self.audited() as (tx, say):
+            _known(tx, name, number)
+            at = "WHERE name = ? AND number = ?"
+            rows = tx.read(f"SELECT body FROM mlops_versions {at}", name, number)
+            body = to_json({**json.loads(rows[0][0]), "signature": signature})
+            tx.write(f"UPDATE mlops_versions SET body = ? {at}", body, name, number)
+            digest = hashlib.sha256(signature.encode()).hexdigest()
+            facts = {"key": key, "signature": digest}
+            say(actor=actor, action="version.signed", subject=f"{name}/{number}", reason=reason, facts=facts)
+        return _version(body)
 
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """Every version, lowest number first."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
 import secrets
 import signal
@@ -134,6 +136,19 @@ def test_latest_is_the_outcome_that_was_put_or_reused_last(ledger: Ledger) -> No
     ledger.forget_outcome("credit", "data", "never")
     assert ledger.latest("credit", "data").key == "k2"  # type: ignore[union-attr]
     assert ledger.latest("credit", "train") is None
+
+
+def test_a_version_takes_a_signature_and_is_else_as_it_was(ledger: Ledger) -> None:
+    before = add(ledger, "key")
+    for signature in ("first", "second"):
+        after = ledger.sign_version("credit", 1, signature, key="k", actor="ada", reason="checked")
+        assert after == ledger.version("credit", 1) == dataclasses.replace(before, signature=signature)
+    entry = ledger.audit("credit")[0]
+    assert (entry.actor, entry.action, entry.subject, entry.reason) == ("ada", "version.signed", "credit/1", "checked")
+    assert entry.facts == {"key": "k", "signature": hashlib.sha256(b"second").hexdigest()}
+    with pytest.raises(StoreError, match="credit has no version 2; it has 1"):
+        ledger.sign_version("credit", 2, "third", key="k", actor="ada", reason="checked")
+    assert ledger.verify_audit() == ""
 
 
 def test_versions_count_from_one_and_an_identity_is_added_once(ledger: Ledger) -> None:
