@@ -17,6 +17,7 @@ from mlops_core.config.grammar import unreadable
 from mlops_core.config.interpolate import interpolate
 from mlops_core.config.overrides import Overrides
 from mlops_core.config.presets import Presets
+from mlops_core.config.secrets import blind
 from mlops_core.config.verify import Verifier
 from mlops_core.contracts import Declaration
 from mlops_core.errors import DeclarationError, Problem
@@ -41,7 +42,7 @@ class Reading:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Everything wrong, in the order of the files."""
-        return tuple(sorted(dict.fromkeys(self.draft.problems), key=_order))
+        return tuple(sorted(dict.fromkeys(map(blind, self.draft.problems)), key=_order))
 
     def declaration(self) -> Declaration:
         """The record. Raises DeclarationError with every problem."""

@@ -6,17 +6,20 @@ unresolved through other interpolations. `Secret` is text that carries its refer
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mlops_core.contracts import Secret
+from mlops_core.errors import Problem
 
 OPEN, MIDDLE, CLOSE, NUMBER = "\ue000", "\ue001", "\ue002", "\ue003"
 _TOKEN = re.compile(f"{OPEN}([^{OPEN}{MIDDLE}{CLOSE}]*)(?:{MIDDLE}([^{OPEN}{MIDDLE}{CLOSE}]*))?{CLOSE}({NUMBER})?")
 _ENV, _DECODE = "${oc.env:", "${oc.decode:"
 _LOOSE = re.compile(r"\$\{\s*(oc\.(?:env|decode))\s*:\s*")  # OmegaConf allows blanks there
+_PEM = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END|\.\.\.|\Z)", re.S)
 
 
 class Unset(LookupError):
@@ -56,6 +59,12 @@ def masked(text: str, value: Any) -> str:
         found = os.environ.get(name, "")
         text = text.replace(found, reference(token)) if len(found) > 2 else text
     return text
+
+
+def blind(problem: Problem) -> Problem:
+    """The problem without what is in a private key that somebody wrote in clear."""
+    changes = {f.name: _PEM.sub(r"\1 ... ", getattr(problem, f.name)) for f in dataclasses.fields(problem)}
+    return dataclasses.replace(problem, **changes)
 
 
 def _referred(text: str) -> str:

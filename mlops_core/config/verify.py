@@ -65,7 +65,7 @@ class Verifier:
         found = {k: v for k, v in declared.items() if isinstance(v, str)} if isinstance(declared, Mapping) else {}
         try:
             for name, words in wrong(found, root).items():
-                self.draft.say(("signing", name), words, bare=PRIVATE in found[name])
+                self.draft.say(("signing", name), words)
         except PluginError as error:
             self.draft.say(("signing",), str(error))
 

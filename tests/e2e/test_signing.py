@@ -240,6 +240,10 @@ def test_the_declaration_of_signing_is_held_to_its_schema(keyed: Any, monkeypatc
     (problem,) = api.check(keyed.root)
     assert "conf/config.yaml:18:" in str(problem) and "holds a key in clear" in str(problem)
     assert "${oc.env:NAME}" in str(problem) and pem[30:60] not in str(problem)
+    declare_signing(keyed, "")
+    for override in (f"signing.key={pem}", f"signing.kye='{pem}'", f"signing='{pem}'"):
+        told = said(keyed, "check", override, code=3)
+        assert "-----BEGIN PRIVATE KEY----- ..." in told and pem[30:40] not in told
     monkeypatch.setenv("MODEL_KEY", pem)
     for wrong in ("signing: ${oc.env:MODEL_KEY}\n", "signing: {public: '${oc.env:MODEL_KEY}'}\n"):
         declare_signing(keyed, wrong)
