@@ -185,8 +185,14 @@ def test_a_rollout_ends_only_with_a_version_that_may_answer(served: Any) -> None
     with pytest.raises(ServingError, match="version 2 may not answer"):
         api.steer(root, "promote")
     assert api.rollout(root).rollout.active, "the rollout is where it was"
+    api.steer(root, "pause")
+    with pytest.raises(UsageError, match="so version 3 waits"):
+        api.run(root, ["trainer.shift=0.02", *CANARY])
+    body(served, 3, lambda found: found.update(signature=""))
     assert api.steer(root, "abort").state == "aborted"
-    assert answering(served) == 1
+    with pytest.raises(ServingError, match="version 3 may not answer"):
+        api.run(root, ["trainer.shift=0.02"])
+    assert api.versions(root)[1] == {"champion": 1, "challenger": 3} and answering(served) == 1
 
 
 def test_another_key_and_an_altered_signature_are_refused(keyed: Any) -> None:
@@ -287,20 +293,24 @@ def test_a_password_is_not_asked_for_at_a_terminal(keyed: Any) -> None:
     assert "has a password" in " ".join(told.split()) and "sesame" not in told
 
 
-def test_a_missing_extra_is_told_with_its_name(keyed: Any) -> None:
+def test_a_missing_extra_is_told_with_its_name(keyed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = "import sys; sys.modules['model_signing'] = None; from mlops_core import __main__ as m; sys.exit(m.main())"
-
-    def without(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", absent, *words]
-        return subprocess.run(
-            command, cwd=keyed.root, env=keyed.env, capture_output=True, text=True, timeout=60, check=False
-        )
-
+    install = "run python -m pip install 'mlops-core-framework[signing]'"
     declare_signing(keyed, BOTH)
-    install = "python -m pip install 'mlops-core-framework[signing]'"
-    told = without("run")
+    told = subprocess.run(
+        [sys.executable, "-c", absent, "run"],
+        cwd=keyed.root,
+        env=keyed.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert told.returncode == 3
-    assert told.stderr == f"mlops: signing needs 'model_signing', which is not installed; run {install}\n"
-    assert install in without("check").stderr
+    assert told.stderr == f"mlops: signing needs 'model_signing', which is not installed; {install}\n"
+    monkeypatch.setitem(sys.modules, "model_signing", None)
+    assert install in str(api.check(keyed.root)[0])
     declare_signing(keyed, "")
-    assert without("run").returncode == 0, "who declares nothing needs nothing"
+    assert api.run(keyed.root).version == 1, "who declares nothing needs nothing"
+    declare_signing(keyed, "signing: {public: keys/model.pub}\n")
+    with pytest.raises(ServingError, match="version 1 may not answer: signing needs 'model_signing'"):
+        api.run(keyed.root, ["deployer=http", "deployer.auth=none"])
