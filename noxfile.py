@@ -25,16 +25,19 @@ nox.options.reuse_existing_virtualenvs = True
 HERE = Path(__file__).parent
 TORCH = "torch==2.13.0"
 LINT = ["ruff", "mypy", "import-linter", "types-PyYAML"]
-TEST = ["pytest", "pytest-timeout", "hypothesis", "schemathesis", "httpx", "psutil"]
+TEST = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "schemathesis", "httpx", "psutil"]
 # what tests talk to, and with: S3, the other namespace, a build backend, clients of the Open Inference Protocol
 REAL = ["moto[server]", "lightning", "hatchling", "tritonclient[http,grpc]"]
 EXTRAS = "default,grpc,postgres,adbc,s3,signing"
+SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "tests/core"]
+ALONE = ["tests/e2e", "tests/plugins"]
 DEMO = HERE / "credit-demo"
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """ruff, mypy --strict, and the floors of the house."""
+    session.env["PIP_NO_COMPILE"] = "no"  # nothing of it is run; pip reads its negative settings the other way round
     prepare(session)
     install(session, *LINT, "-e", f".[{EXTRAS}]", *TEST, *REAL)
     session.run("ruff", "check", ".")
@@ -50,7 +53,13 @@ def tests(session: nox.Session) -> None:
     wheel = build(session)
     install(session, f"mlops-core-framework[{EXTRAS}] @ {wheel.as_uri()}", *TEST, *REAL)
     replace(session, wheel)
-    session.run("pytest", *session.posargs)
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    # What starts clusters and endpoints, or kills them at a certain moment, has the machine to itself.
+    failed = [words for words in (SIDE_BY_SIDE, ALONE) if not passes(session, *words)]
+    if failed:
+        session.error("failed: " + "; ".join(f"pytest {' '.join(words)}" for words in failed))
 
 
 @nox.session
@@ -124,6 +133,14 @@ def build(session: nox.Session) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), ".", silent=True)
     return next(out.glob("*.whl"))
+
+
+def passes(session: nox.Session, *words: str) -> bool:
+    try:
+        session.run("pytest", *words)
+    except nox.command.CommandFailed:
+        return False
+    return True
 
 
 def find_links() -> str:

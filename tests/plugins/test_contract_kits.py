@@ -84,12 +84,6 @@ def test_grid_in_processes(tmp_path: Path) -> None:
     check_tuner(GridTuner(workers=2), tmp_path, modes=("max",))
 
 
-def test_ray(tmp_path: Path) -> None:
-    from mlops_ray.tuner import RayTuner
-
-    check_tuner(RayTuner(trials=8, sampler="grid", scheduler="none"), tmp_path, modes=("max",))
-
-
 def test_http(tmp_path: Path) -> None:
     check_deployer(HttpDeployer(auth="none"), tmp_path)
 

@@ -208,7 +208,7 @@ def test_what_no_machine_has_is_refused_at_once(objectives, tmp_path):
 
 
 def test_it_keeps_the_promises_of_a_tuner(objectives, tmp_path):
-    check_tuner(RayTuner(scheduler="none", max_failures=0), tmp_path, modes=("max",))
+    check_tuner(RayTuner(trials=8, sampler="grid", scheduler="none", max_failures=0), tmp_path, modes=("max",))
 
 
 def test_an_empty_space_is_refused(tmp_path):
