@@ -115,7 +115,7 @@ def plan(project: Path, overrides: Sequence[str] = ()) -> Plan:
     """What `run` would do and why; changes nothing."""
     from mlops_core.plan import plan as compute
 
-    with _context(project, overrides) as context:
+    with _context(project, overrides, data=True) as context:
         return compute(context, _places(project, overrides, context.workspace.plugins))
 
 
@@ -132,7 +132,7 @@ def run(
     from mlops_core.flow import keeping
     from mlops_core.flow import run as close
 
-    with _context(project, overrides) as context:
+    with _context(project, overrides, data=True) as context:
         _watch(context, observers)
         keeping.tidy(context)
         try:
@@ -287,7 +287,8 @@ def rollback(
         _watch(context)
         if rolling.active(context):
             with rolling.traffic(context, waiting):
-                return rolling.steer(context, "abort", reason).stable, _redeploy(context, reason)
+                stable = rolling.steer(context, "abort", reason).stable
+                return stable, _redeploy(context, reason, back=stable)
         with rolling.alone(context, waiting):
             aliases = ledger.aliases(name)
             previous, before = aliases.get(PREVIOUS), aliases.get(CHAMPION)
@@ -295,6 +296,24 @@ def rollback(
                 raise UsageError("there is no earlier champion to roll back to; see 'mlops versions'")
             _move(context, before, previous, reason)
             return previous, _redeploy(context, reason)
+
+
+def deploy(project: Path, overrides: Sequence[str] = (), *, reason: str = "", waiting: Waiting = None) -> Endpoint:
+    """Makes the endpoint as declared, with the champion and a rollout under way, and runs no stage: after a reboot.
+    A run under way is waited for. Raises UsageError where there is nothing to serve."""
+    from mlops_core.flow import deploying, rolling
+
+    with _context(project, overrides) as context:
+        _watch(context)
+        with rolling.alone(context, waiting):
+            wanted = deploying.desired(context)
+            if wanted is None:
+                if context.declaration.deployer is None:
+                    raise UsageError("no deployer is declared, so nothing is served")
+                raise UsageError("no version is champion yet: 'mlops run' makes one")
+            endpoint = deploying.apply(context, wanted, reason)
+        _drive(context)
+        return endpoint
 
 
 def stop(project: Path, overrides: Sequence[str] = (), *, reason: str = "") -> bool:
@@ -397,12 +416,14 @@ def predict(
 
 
 @contextlib.contextmanager
-def _context(project: Path, overrides: Sequence[str]) -> Iterator[Any]:
+def _context(project: Path, overrides: Sequence[str], *, data: bool = False) -> Iterator[Any]:
+    """The open project. Only where stages are at stake is the data asked: at 3 a.m. a version is rolled back though its
+    source is out of reach."""
     from mlops_core.config import declare, find_root
     from mlops_core.flow import Context
 
     root = find_root(Path(project))
-    workspace = Workspace(root, declare(root, overrides))
+    workspace = Workspace(root, declare(root, overrides, data=data))
     try:
         yield Context(workspace, workspace.declaration, overrides=tuple(overrides))
     finally:
@@ -487,12 +508,12 @@ def _rolling(context: Any) -> Rolling | None:
     return Rolling(rollout=latest, look=look, driven=is_held(lock))
 
 
-def _redeploy(context: Any, reason: str) -> Endpoint | None:
+def _redeploy(context: Any, reason: str, back: int = 0) -> Endpoint | None:
     from mlops_core.flow import deploying
 
     if deploying.actual(context) is None:
         return None
-    wanted = deploying.desired(context)
+    wanted = deploying.desired(context, back=back)
     return deploying.apply(context, wanted, reason) if wanted else None
 
 

@@ -31,6 +31,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
 
 
+def say_waiting(holder: str) -> None:
+    """For calls that wait for another one: who that is."""
+    print(f"waiting: {holder}", file=sys.stderr)
+
+
 def print_json(value: Any) -> None:
     print(to_json(value, indent=1))
 

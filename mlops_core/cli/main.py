@@ -26,6 +26,7 @@ COMMANDS = {
     "feedback": "give labels to logged predictions, from a file",
     "forget": "erase a subject from everything that was logged of it",
     "keys": "make, list and revoke the keys of callers",
+    "deploy": "make the endpoint as declared, without a stage before it; stop it",
     "stop": "stop the endpoint",
     "config": "the composed declaration, and where each value came from",
     "plugins": "what is installed, its options and manual; scaffold a new one",

@@ -10,13 +10,12 @@ mlops rollout abort --reason "..."     the champion gets all traffic back now
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from mlops_core.cli.arguments import add_json, print_json
+from mlops_core.cli.arguments import add_json, print_json, say_waiting
 from mlops_core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb not in VERBS:
         raise UsageError(f"rollout: unknown verb {args.verb!r}; {did_you_mean(args.verb, VERBS)}")
     if args.verb != "status":
-        moved = api.steer(args.project, cast(Any, args.verb), reason=args.reason, waiting=_waiting)
+        moved = api.steer(args.project, cast(Any, args.verb), reason=args.reason, waiting=say_waiting)
         print_json(moved) if args.json else print(f"version {moved.candidate}: {_stands(moved)}")
         return 0
     found = api.rollout(args.project)
@@ -111,7 +110,3 @@ def _findings(look: Any) -> Iterator[str]:
 def _stands(rollout: Any) -> str:
     words = {"running": "under way", "waiting": "decided, waits for 'mlops rollout promote' or 'abort'"}
     return f"{words.get(rollout.state, rollout.state.replace('_', ' '))} ({rollout.reason})"
-
-
-def _waiting(holder: str) -> None:
-    print(f"waiting: {holder}", file=sys.stderr)

@@ -11,11 +11,10 @@ mlops versions audit                       who did what, when and why; verifies 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from mlops_core.cli.arguments import add_json, console, print_json
+from mlops_core.cli.arguments import add_json, console, print_json, say_waiting
 from mlops_core.cli.rollout import begun
 from mlops_core.contracts import plain
 from mlops_core.errors import UsageError, did_you_mean
@@ -83,7 +82,7 @@ def _promote(args: argparse.Namespace) -> int:
     from mlops_core import api
 
     number = _number(args)
-    endpoint = api.promote(args.project, number, reason=_reason(args), now=args.now, waiting=_waiting)
+    endpoint = api.promote(args.project, number, reason=_reason(args), now=args.now, waiting=say_waiting)
     rolling = api.rollout(args.project)
     if rolling and rolling.rollout.active and rolling.rollout.candidate == number:
         print(f"{begun(rolling)}; follow it with 'mlops rollout'")
@@ -98,7 +97,7 @@ def _promote(args: argparse.Namespace) -> int:
 def _rollback(args: argparse.Namespace) -> int:
     from mlops_core import api
 
-    number, endpoint = api.rollback(args.project, reason=_reason(args), waiting=_waiting)
+    number, endpoint = api.rollback(args.project, reason=_reason(args), waiting=say_waiting)
     print(
         f"version {number} is champion again"
         + (f"; {endpoint.url} serves it" if endpoint else "; no endpoint is running")
@@ -162,10 +161,6 @@ def _vouched(signed: Any) -> str:
     if signed.verified is None:
         return f"{by}; no public key is declared that verifies it" if signed.key else by
     return f"{by}, verified" if signed.verified else f"{by}; it may not answer: {signed.wrong}"
-
-
-def _waiting(holder: str) -> None:
-    print(f"waiting: {holder}", file=sys.stderr)
 
 
 def _number(args: argparse.Namespace) -> int:

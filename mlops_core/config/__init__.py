@@ -30,10 +30,13 @@ class Origin:
     kind: Literal["file", "preset", "override", "default", "interpolation"]
 
 
-def declare(root: Path, overrides: Sequence[str] = (), plugins: Plugins | None = None) -> Declaration:
+def declare(
+    root: Path, overrides: Sequence[str] = (), plugins: Plugins | None = None, *, data: bool = True
+) -> Declaration:
     """The declaration of the project at `root`. Raises DeclarationError with every problem at once.
 
-    An unchanged declaration comes from `.mlops/cache`; one with plugins of the caller's own never does.
+    An unchanged declaration comes from `.mlops/cache`; one with plugins of the caller's own never does. Without `data`,
+    the data source is not asked.
     """
     from mlops_core.config import cache
 
@@ -42,9 +45,9 @@ def declare(root: Path, overrides: Sequence[str] = (), plugins: Plugins | None =
         return found
     from mlops_core.config.reading import Reading
 
-    reading = Reading(root, overrides, plugins)
+    reading = Reading(root, overrides, plugins, data=data)
     declaration = reading.declaration()
-    if plugins is None:
+    if plugins is None and data:
         cache.save(reading, overrides, declaration)
     return declaration
 
@@ -77,7 +80,6 @@ def _read(root: Path, overrides: Sequence[str], plugins: Plugins | None) -> Any:
     from mlops_core.config.reading import Reading
 
     reading = Reading(_project(root), overrides, plugins, data=False)
-    reading.columns.read_contract()
     reading.declaration()
     return reading
 

@@ -28,8 +28,8 @@ class Columns:
         self.document: Document | None = None
         self.contract: Mapping[str, Any] = {}
 
-    def run(self) -> None:
-        self.schema = self._schema()
+    def run(self, data: bool) -> None:
+        self.schema = self._schema() if data else None
         self._contract()
         for path, column in self._named():
             if self.schema is not None and isinstance(column, str) and column and column not in self.schema:
@@ -77,25 +77,21 @@ class Columns:
             self.draft.say(where, f"the data cannot be read: {words}", key=len(where) == 1)
             return None
 
-    def read_contract(self) -> bool:
-        """Whether there is a contract; `contract` holds it then."""
+    def _contract(self) -> None:
+        from mlops_core.validation import contract_problems
+
         given = self.data.get("contract")
         if isinstance(given, str):
             given = self._file(given)
-        self.contract = given if isinstance(given, Mapping) else {}
-        return isinstance(given, Mapping)
+        if isinstance(given, Mapping):
+            self.contract = given
+            for p in contract_problems(given, self.schema, self._target()):
+                self._say(p)
 
     def spot(self, path: Path_) -> Spot | None:
         """Where the contract's file says what stands at `path`."""
         mark = self.document.marks.get(path) if self.document else None
         return mark.value if mark else None
-
-    def _contract(self) -> None:
-        from mlops_core.validation import contract_problems
-
-        if self.read_contract():
-            for p in contract_problems(self.contract, self.schema, self._target()):
-                self._say(p)
 
     def _target(self) -> str:
         """The target as declared; where that names nothing, the contract's own, so that it is told once."""

@@ -25,7 +25,10 @@ from mlops_core.plugins import Plugins
 
 
 class Reading:
-    """Reads the declaration at `root`. `problems` are all that is wrong; `declaration()` is the record."""
+    """Reads the declaration at `root`. `problems` are all that is wrong; `declaration()` is the record.
+
+    Without `data`, the data source is not asked: what is out of reach says nothing then about what is declared.
+    """
 
     def __init__(self, root: Path, overrides: Sequence[str], plugins: Plugins | None, *, data: bool = True) -> None:
         self.plugins = plugins or Plugins()
@@ -36,8 +39,7 @@ class Reading:
         self.verifier = Verifier(self.draft, self.presets)
         self.verifier.run()
         self.columns = Columns(self.draft, self.presets, self.verifier)
-        if data:
-            self.columns.run()
+        self.columns.run(data)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

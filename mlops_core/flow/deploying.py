@@ -16,12 +16,13 @@ from mlops_core.rollout.shares import Share, shares
 NAME = "deploy"
 
 
-def desired(context: Context, restore: bool = True) -> Serving | None:
+def desired(context: Context, restore: bool = True, back: int = 0) -> Serving | None:
     """What should run: the champion at full weight, or the versions of the rollout under way with their shares; None
     where there is no champion or no deployer.
 
     Bundles are laid out again where they were lost, and ServingError raised where they cannot be, or are not signed as
-    declared; not with `restore=False`, which changes nothing.
+    declared; not with `restore=False`, which changes nothing. `back` is a version that answers already and is to go on
+    alone: the way back from harm is refused for no signature.
     """
     d, workspace = context.declaration, context.workspace
     number = workspace.ledger.aliases(d.name).get(CHAMPION)
@@ -35,14 +36,14 @@ def desired(context: Context, restore: bool = True) -> Serving | None:
         plan, answering = planned(rollout.plan), shares(rollout)
         options |= {"sticky": plan.sticky, "salt": rollout.id, "deadline": plan.deadline}
     state = workspace.state / "serve" / d.name
-    routes = tuple(_route(context, share, restore) for share in answering)
+    routes = tuple(_route(context, share, restore, share.version != back) for share in answering)
     return Serving(name=d.name, routes=routes, state=state, log=state / "log", trust=d.trust, **options)
 
 
-def _route(context: Context, share: Share, restore: bool) -> Route:
+def _route(context: Context, share: Share, restore: bool, verify: bool) -> Route:
     version = context.workspace.ledger.version(context.declaration.name, share.version)
     if restore:
-        fit(context, version)
+        (fit if verify else lay_out)(context, version)
     return Route(
         version=share.version,
         bundle=context.workspace.home("bundles", version.model.artifact),

@@ -146,15 +146,17 @@ def move(
     actor: str = "",
 ) -> Rollout:
     """One transition and the endpoint after it. `champion`: the version that is promoted, 0 for none."""
-    if champion or state in ("rolled_back", "aborted"):
-        deploying.fit(context, context.workspace.ledger.version(rollout.name, champion or rollout.stable))
+    back = 0 if champion or state not in ("rolled_back", "aborted") else rollout.stable
+    if champion or back:
+        if champion:
+            deploying.fit(context, context.workspace.ledger.version(rollout.name, champion))
         moved = _end(context, rollout, event, reason, facts, state=state, champion=champion, actor=actor)
     else:
         since = time.time() if step != rollout.step else rollout.since
         changed = dataclasses.replace(rollout, state=state, step=step, since=since, reason=reason)
         moved = _transit(context, event, changed, {}, reason, facts, actor)
     if event not in ("paused", "resumed", "waiting") and context.workspace.ledger.desired(moved.name):
-        _applied(context, f"rollout {event}: {reason}")
+        _applied(context, f"rollout {event}: {reason}", back)
     return moved
 
 
@@ -265,8 +267,8 @@ def _predicts(context: Context, number: int) -> str:
     return f"{signature['target']!r} ({signature['task']})"
 
 
-def _applied(context: Context, reason: str) -> Endpoint:
-    wanted = deploying.desired(context)
+def _applied(context: Context, reason: str, back: int = 0) -> Endpoint:
+    wanted = deploying.desired(context, back=back)
     assert wanted is not None
     return deploying.apply(context, wanted, reason)
 

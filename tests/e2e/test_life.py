@@ -30,6 +30,7 @@ CALLS = {
     "versions": ("versions", "version", "promote", "rollback", "audit"),
     "feedback": ("feedback",),
     "forget": ("forget",),
+    "deploy": ("deploy",),
     "stop": ("stop",),
     "config": ("config", "origins"),
     "plugins": ("plugins",),
@@ -129,6 +130,25 @@ def judged(project: Any, rows: int) -> api.Status:
         if (status.window and status.window.rows >= rows) or time.monotonic() > deadline:
             return status
         time.sleep(0.2)
+
+
+def test_the_endpoint_is_made_again_without_the_stages(served: Any) -> None:
+    """After a reboot nothing is alive and the data may be out of reach; the champion is served all the same."""
+    with pytest.raises(UsageError, match="no version is champion yet"):
+        api.deploy(served.root)
+    first = api.run(served.root).endpoint
+    assert first
+    (served.root / "data.csv").rename(served.root / "gone.csv")
+    os.kill(first.pid, signal.SIGKILL)
+    told = served.mlops("deploy", "--reason", "the machine was started again").stdout
+    assert told == f"{first.url} serves version 1\n"
+    assert api.predict(served.root, [{"a": 0.0, "b": 0.0}])["version"] == 1
+    assert json.loads(served.mlops("deploy", "--json").stdout)["versions"] == [1], "nothing to do"
+    assert served.mlops("deploy", "stop", "--reason", "night").stdout == "stopped\n"
+    assert served.mlops("deploy", "stop").stdout == "no endpoint was running\n"
+    assert served.mlops("deploy", "deployer.max_rows=7").stdout == told
+    with pytest.raises(UsageError, match="no deployer is declared"):
+        api.deploy(served.root, ["~deployer"])
 
 
 def test_a_rejected_model_leaves_the_champion_serving(served: Any) -> None:

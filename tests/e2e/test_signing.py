@@ -195,6 +195,15 @@ def test_a_rollout_ends_only_with_a_version_that_may_answer(served: Any) -> None
     assert api.versions(root)[1] == {"champion": 1, "challenger": 3} and answering(served) == 1
 
 
+def test_the_way_back_is_refused_for_no_signature(served: Any) -> None:
+    root = served.root
+    api.run(root)
+    api.run(root, ["trainer.shift=0.01", *CANARY])
+    declare_signing(served, "signing: {public: keys/gone.pub}\n")
+    assert api.steer(root, "abort", reason="it harms").state == "aborted"
+    assert {answering(served) for _ in range(10)} == {1}
+
+
 def test_another_key_and_an_altered_signature_are_refused(keyed: Any) -> None:
     root = keyed.root
     declare_signing(keyed, "signing: {key: keys/other.pem}\n")
