@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +23,7 @@ from mlops_core.flow import Context, deploying, rolling
 from mlops_core.serving.state import write_state
 
 EVERY = 0.5  # seconds between two looks
+FAULT = 2.0  # seconds until the next try after what nobody foresaw
 MENDING = 3.0  # seconds between two looks at the endpoint itself
 LOG_BYTES = 4 * 1024 * 1024
 DETACH = '"$@" &'  # the shell ends at once: the driver outlives the command that started it
@@ -84,6 +86,10 @@ class Driver:
             except MlopsError as error:  # told, and tried again: the endpoint, the disk or the database may come back
                 self._say(str(error))
                 time.sleep(EVERY)
+            except Exception as error:  # a disk, a stranger's plugin, a fault of ours: a rollout is never left alone
+                self._say("".join(traceback.format_exception(error)).rstrip())
+                self.watch = None  # half a look counts for nothing: the log is read again
+                time.sleep(FAULT)
             time.sleep(max(0.05, EVERY - (time.monotonic() - began)))
 
     def turn(self) -> bool:
@@ -127,7 +133,7 @@ class Driver:
         from mlops_core.config import declare
 
         try:
-            self.context.declaration = declare(self.context.workspace.root, self.context.overrides)
+            self.context.declaration = declare(self.context.workspace.root, self.context.overrides, data=False)
         except MlopsError as error:  # half an edit: what was declared before is good enough to go on
             self._say(str(error))
 
@@ -166,7 +172,7 @@ def main(arguments: list[str]) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     lock, root, overrides = os.fdopen(int(arguments[0]), "ab"), Path(arguments[1]), tuple(arguments[2:])
-    workspace = Workspace(root, declare(root, overrides))
+    workspace = Workspace(root, declare(root, overrides, data=False))
     try:
         context = Context(workspace, workspace.declaration, overrides=overrides)
         workspace.plugins.watch([workspace.plugins.build("observer", c) for c in context.declaration.observers])

@@ -277,6 +277,24 @@ def test_driver_and_endpoint_killed_in_the_middle(rolled: Any) -> None:
     assert callers.failed == [] and audited(rolled) == ["begun", "promoted"]
 
 
+def test_a_fault_that_nobody_foresaw_ends_no_driver(rolled: Any) -> None:
+    """What it writes for people cannot be written; it says so, and goes on when it can."""
+    endpoint = api.run(rolled.root, CANARY).endpoint
+    assert endpoint
+    shown = rolled.root / ".mlops" / "serve" / "toy" / "rollout.json"
+    shown.mkdir(parents=True)
+    (shown / "in the way").touch()
+    api.run(rolled.root, [*CANARY, NEXT])
+    log = shown.with_name("rollout.log")
+    until(lambda: "IsADirectory" in log.read_text())
+    (shown / "in the way").unlink()
+    shown.rmdir()
+    with Callers(endpoint.url, rolled.traffic(50, 5)) as callers:
+        found = until(lambda: state(rolled) == "promoted")
+    assert found and callers.failed == []
+    assert log.read_text().count("begins") == 1, "it was one driver throughout"
+
+
 def test_a_person_has_the_last_word(rolled: Any) -> None:
     with (rolled.root / "conf" / "config.yaml").open("a") as config:
         config.write(PERSON)
