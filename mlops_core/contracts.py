@@ -182,11 +182,15 @@ class Trial:
 
 @record
 class Tuned:
-    """What a search leaves: the best parameters, their scores, and every trial."""
+    """What a search leaves: the best parameters, their scores, and every trial.
+
+    `model` is where the core laid out the model of the best trial, if it was kept; a tuner leaves it out.
+    """
 
     params: Params
     scores: Scores
     trials: tuple[Trial, ...] = ()
+    model: Path | None = None
 
 
 @record
@@ -453,3 +457,4 @@ class Declaration:
     store: Mapping[str, str] = field(default_factory=dict)
     signing: Mapping[str, str] = field(default_factory=dict)
     text: str = ""
+    retrain_best: bool = False

@@ -122,7 +122,8 @@ def _rollout(context: Context, steps: list[Step]) -> str:
 
 
 def _step(context: Context, stage: Stage, places: Callable[[str], str]) -> Step:
-    ledger, name = context.workspace.ledger, context.declaration.name
+    workspace, name = context.workspace, context.declaration.name
+    ledger = workspace.ledger
     latest = ledger.latest(name, stage.name)
     own = stage.own(context)
     try:
@@ -139,7 +140,7 @@ def _step(context: Context, stage: Stage, places: Callable[[str], str]) -> Step:
     if outcome is not None and (current or stage.name != "gate"):
         state = _stored(context, stage, outcome)
         if state != "due":
-            path = context.workspace.home(stage.home, outcome.artifacts[0]) if outcome.artifacts else None
+            path = workspace.home(stage.home, outcome.artifacts[0]) if outcome.artifacts else None
             context.results[stage.name] = stage.result(context, outcome, path)
             causes = (
                 ()
@@ -169,7 +170,9 @@ def _stored(context: Context, stage: Stage, outcome: Outcome) -> Literal["unchan
     workspace, artifact = context.workspace, outcome.artifacts[0]
     if workspace.objects.intact(artifact, workspace.home(stage.home, artifact)):
         return "unchanged" if workspace.objects.has(artifact) else "restore"
-    return "restore" if workspace.objects.has(artifact) else "due"
+    if workspace.objects.has(artifact):
+        return "restore"
+    return "unchanged" if stage.spare else "due"
 
 
 def _differences(

@@ -116,7 +116,8 @@ def left(stage: str, record: Any) -> str:
     if stage == "train":
         scores, first = record["scores"], record.get("metric")
         names = sorted(scores, key=lambda name: (name != first, name))[:3]
-        return ", ".join(f"{name} {scores[name]:.4f}" for name in names) + " on the validation split"
+        told = ", ".join(f"{name} {scores[name]:.4f}" for name in names) + " on the validation split"
+        return f"the model of trial {record['trial']}: {told}" if "trial" in record else told
     if stage == "gate":
         return f"version {record['number']} {'accepted' if record['passed'] else 'rejected'}"
     return ""

@@ -37,6 +37,15 @@ class DataKeys:
 class TunerKeys:
     plugin: str
     space: Mapping[str, Any]
+    retrain_best: bool = False
+
+
+@dataclass(frozen=True)
+class LauncherKeys:
+    plugin: str
+    env: tuple[str, ...] = ()
+    requirements: str = ""
+    max_mb: Annotated[int, Ge(1)] = 50
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ class Stage(Protocol):
 
     name: str
     home: str  # the folder under .mlops where its artifact is laid out; '' where it leaves only a record
+    spare: bool  # whether the stages after it can do without its artifact, where that is lost
 
     def declared(self, context: Context) -> bool:
         """Whether the declaration asks for this stage."""

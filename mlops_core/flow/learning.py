@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlops_core.contracts import Dataset, Job, Mode, Tuned, plain, restore
+from mlops_core.contracts import Dataset, Job, Mode, Params, Tuned, plain, restore
 from mlops_core.errors import TrainingError
 from mlops_core.flow.context import Context, flatten, key_of
-from mlops_core.flow.objective import TrainerObjective, import_project, tuned
+from mlops_core.flow.objective import TrainerObjective, import_project, kept, with_params
 from mlops_core.ledger import Outcome
 
 
 class Data:
     """Reads the source, holds it to its contract, splits it and freezes it."""
 
-    name, home = "data", "data"
+    name, home, spare = "data", "data", False
 
     def declared(self, context: Context) -> bool:
         return True
@@ -78,9 +79,9 @@ class Data:
 
 
 class Tune:
-    """Searches the declared space for the best options of the trainer."""
+    """Searches the declared space for the best options of the trainer; leaves the model of the best trial."""
 
-    name, home = "tune", ""
+    name, home, spare = "tune", "models", True
 
     def declared(self, context: Context) -> bool:
         return context.declaration.tuner is not None
@@ -115,28 +116,30 @@ class Tune:
             metric=d.metric,
             mode=mode,
             trust=d.trust,
+            models=None if d.retrain_best else work / "models",
         )
         goal = Goal(metric=d.metric, mode=mode, seed=d.seed)
         found = context.build("tuner", d.tuner).search(objective, d.space, goal, work, _reporter(context, self.name))
         unknown = [k for k in found.params if k not in d.space]
         if unknown:
             raise TrainingError(f"tuner {d.tuner.plugin!r} gave parameter {unknown[0]!r}, which is not in the space")
-        return plain(found), None
+        return plain(replace(found, model=None)), kept(work / "models", found.params, found.scores)
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> Tuned:
-        return restore(Tuned, outcome.record)
+        return replace(restore(Tuned, outcome.record), model=path)
 
 
 class Train:
-    """Fits the trainer with the best parameters; leaves the model folder."""
+    """Leaves the model folder: of the best trial, or of a fit with the best parameters."""
 
-    name, home = "train", "models"
+    name, home, spare = "train", "models", False
 
     def declared(self, context: Context) -> bool:
         return True
 
     def own(self, context: Context) -> dict[str, Any]:
-        return _trainer(context)
+        again = {"tuner.retrain_best": True} if context.declaration.retrain_best else {}
+        return {**_trainer(context), **again}
 
     def inputs(self, context: Context) -> dict[str, Any]:
         found = {"input.data": context.results["data"].digest}
@@ -146,10 +149,18 @@ class Train:
 
     def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
         d = context.declaration
-        params = context.results["tune"].params if d.tuner is not None else {}
-        import_project(context.workspace.root)
-        out, scratch = work / "model", work / "scratch"
+        tuned = context.results["tune"] if d.tuner is not None else None
+        out, params = work / "model", tuned.params if tuned else {}
         shutil.rmtree(out, ignore_errors=True)
+        if tuned and tuned.model and not d.retrain_best:
+            shutil.copytree(tuned.model, out)
+            trial = next(t.number for t in tuned.trials if t.params == params)
+            return {"scores": plain(tuned.scores), "params": plain(params), "metric": d.metric, "trial": trial}, out
+        return self._fit(context, params, out, work / "scratch")
+
+    def _fit(self, context: Context, params: Params, out: Path, scratch: Path) -> tuple[Mapping[str, Any], Path]:
+        d = context.declaration
+        import_project(context.workspace.root)
         out.mkdir()
         scratch.mkdir(exist_ok=True)
         job = Job(
@@ -162,7 +173,7 @@ class Train:
             report=_reporter(context, self.name),
             trust=d.trust,
         )
-        scores = context.build("trainer", tuned(d.trainer, params)).fit(context.results["data"], job)
+        scores = context.build("trainer", with_params(d.trainer, params)).fit(context.results["data"], job)
         if not (out / "model.json").exists():
             raise TrainingError(f"trainer {d.trainer.plugin!r} left no model.json in its model folder")
         _refuse_unscored(d.trainer.plugin, d.metric, scores)

@@ -197,7 +197,8 @@ def _perform(context: Context, stage: Stage, key: str, parts: dict[str, Any]) ->
 def _recover(context: Context, stage: Stage, outcome: Outcome) -> tuple[Any, str] | None:
     if not outcome.artifacts:
         return None, ""
-    return context.workspace.recover(stage.home, outcome.artifacts[0])
+    found: tuple[Any, str] | None = context.workspace.recover(stage.home, outcome.artifacts[0])
+    return (None, "") if found is None and stage.spare else found
 
 
 def _deploy(context: Context, tally: Tally) -> Endpoint | None:

@@ -24,7 +24,7 @@ from mlops_core.contracts import (
 )
 from mlops_core.flow import signing
 from mlops_core.flow.context import Context, flatten, key_of
-from mlops_core.flow.objective import tuned
+from mlops_core.flow.objective import with_params
 from mlops_core.ledger import Outcome, whoami
 from mlops_core.workspace import STATE
 
@@ -35,7 +35,7 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 class Seal:
     """Turns the model folder into a sealed bundle: signature, lineage, reference profile, smoke set, card."""
 
-    name, home = "seal", "bundles"
+    name, home, spare = "seal", "bundles", False
 
     def declared(self, context: Context) -> bool:
         return True
@@ -62,7 +62,7 @@ class Seal:
         from mlops_core.bundle import load_model, seal
 
         d, dataset, trained = context.declaration, context.results["data"], context.results["train"]
-        trainer, out = tuned(d.trainer, trained["params"]), work / "bundle"
+        trainer, out = with_params(d.trainer, trained["params"]), work / "bundle"
         shutil.rmtree(out, ignore_errors=True)
         predict = load_model(trained["path"], trainer, context.workspace.plugins, d.trust)
         signature = Signature(
@@ -119,7 +119,7 @@ class Seal:
 class Evaluate:
     """Scores the sealed bundle, as it will serve, on the test split: intervals and slices."""
 
-    name, home = "evaluate", ""
+    name, home, spare = "evaluate", "", False
 
     def declared(self, context: Context) -> bool:
         return True
@@ -150,7 +150,7 @@ class Gate:
     """Registers the model as a version with its lineage. Where every rule is met, signs it as declared and makes it
     champion; or challenger, where a rollout is to find out."""
 
-    name, home = "gate", ""
+    name, home, spare = "gate", "", False
 
     def declared(self, context: Context) -> bool:
         return True

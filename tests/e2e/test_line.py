@@ -189,6 +189,36 @@ def test_a_search_feeds_the_fit(here: Any) -> None:
     assert api.run(here.root, wider).performed == ("tune",), "the best point is the same"
 
 
+def test_the_model_of_the_best_trial_is_the_model(here: Any) -> None:
+    """One fit a trial and none after them, unless it is asked for; what is kept of the search may be lost."""
+    fits, kept = here.root / "fits", here.root / ".mlops"
+    steps = f"def scale():\n    with open({str(fits)!r}, 'a') as fits:\n        fits.write('x')\n    return 1.0\n"
+    (here.root / "steps.py").write_text(steps)
+    declare(here, "  - trainer: toy\n", "  - trainer: toy\n  - tuner: grid\n")
+    declare(here, "metric: accuracy\n", "tuner:\n  space:\n    trainer.shift: [1.5, 0.0, 3.0]\nmetric: accuracy\n")
+    told = here.mlops("run").stdout
+    assert "train     0.0 s     the model of trial 1: accuracy" in told
+    assert fits.read_text() == "xxx"
+    assert len(list((kept / "models").iterdir())) == 1, "of three models the best is kept"
+    one = api.version(here.root, 1)
+
+    again = ["tuner.retrain_best=true"]
+    assert keys(api.plan(here.root, again), "train") == ["tuner.retrain_best"]
+    api.run(here.root, again)
+    assert fits.read_text() == "xxxx"
+    assert api.version(here.root, api.versions(here.root)[0][-1].number).model.scores == one.model.scores
+
+    shutil.rmtree(kept / "models")
+    shutil.rmtree(kept / "objects")
+    assert state(api.plan(here.root))["tune"] == "unchanged"
+    api.run(here.root)
+    assert fits.read_text() == "xxxxx", "the model was fitted again, the search was not"
+
+    equal = "tuner.space={trainer.shift: [1.5, 1e-9, 0.0]}"  # which of two as good as each other is the tuner's choice
+    assert api.run(here.root, [equal]).performed[:2] == ("tune", "train")
+    assert fits.read_text() == "xxxxxxxx"
+
+
 def test_a_tuner_that_leaves_the_space_is_told(here: Any) -> None:
     declare(here, "  - trainer: toy\n", "  - trainer: toy\n  - tuner: lost\n")
     declare(here, "metric: accuracy\n", "tuner:\n  space:\n    trainer.shift: [0.0, 1.5]\nmetric: accuracy\n")
