@@ -9,6 +9,7 @@ from typing import Any
 
 from mlops_core.contracts import Distribution, Params, Space
 from mlops_core.errors import TrainingError
+from mlops_core.space import at, multiples
 
 MANY = 10_000
 
@@ -39,11 +40,9 @@ def values_of(distribution: Distribution, points: int) -> list[Any]:
     if kind == "randint":
         return _spread(low, high - 1, high - low, points) if high - low > MANY else list(range(low, high))
     if kind == "quniform":
-        step = args[2]
-        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-        count = last - first + 1
-        steps = range(first, last + 1) if count <= points else _spread(first, last, count, points)
-        return [_tidy(i * step) for i in steps]
+        steps = multiples(distribution)
+        few = steps if len(steps) <= points else _spread(steps[0], steps[-1], len(steps), points)
+        return [at(distribution, i) for i in few]
     if points == 1 or low == high:
         return [math.sqrt(low * high) if kind == "loguniform" else (low + high) / 2]
     parts = [i / (points - 1) for i in range(points)]

@@ -54,7 +54,22 @@ def edges(found: Distribution) -> list[Any]:
     if found.kind in ("choice", "grid"):
         return list(found.args[0])
     low, high = found.args[:2]
+    if found.kind == "quniform":
+        steps = multiples(found)
+        return [at(found, steps[0]), at(found, steps[-1])]
     return [low, high - 1] if found.kind == "randint" else [low, high]
+
+
+def multiples(found: Distribution) -> range:
+    """How often the step goes into each value of a quniform."""
+    low, high, step = found.args
+    return range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+
+
+def at(found: Distribution, times: int) -> float:
+    """The value of a quniform at `times` its step: 0.3, not 0.30000000000000004."""
+    value = times * found.args[2]
+    return value if isinstance(value, int) else float(f"{value:.12g}")
 
 
 def _called(text: str) -> Distribution:
@@ -100,7 +115,12 @@ def _numbers(name: Any, args: list[Any]) -> Distribution:
         raise ValueError(f"randint needs whole numbers, got {low} and {high}")
     if name == "quniform" and args[2] <= 0:
         raise ValueError(f"quniform needs step > 0, got {args[2]}")
-    return Distribution(kind=name, args=tuple(args))
+    found = Distribution(kind=name, args=tuple(args))
+    if name == "quniform" and not multiples(found):
+        below, above = (f"{at(found, round_(low / args[2])):g}" for round_ in (math.floor, math.ceil))
+        hint = f"write quniform({below}, {above}, {args[2]})"
+        raise ValueError(f"quniform has no multiple of {args[2]} from {low} to {high}; {hint}")
+    return found
 
 
 def _number(value: Any) -> bool:

@@ -194,7 +194,8 @@ def _value(d: Distribution, coded: Any) -> Any:
     """What the trainer gets, from what the sampler knows: an index of a choice, a multiple of a step."""
     if d.kind in ("choice", "grid"):
         return d.args[0][coded]
-    return float(f"{coded * d.args[2]:.12g}") if d.kind == "quniform" else coded
+    value = coded * d.args[2] if d.kind == "quniform" else coded
+    return float(f"{value:.12g}") if d.kind == "quniform" and isinstance(value, float) else value
 
 
 def _code(d: Distribution, value: Any) -> Any:

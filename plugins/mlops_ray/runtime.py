@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mlops_core import hold, is_held
 from mlops_core.errors import MlopsError
 
 PREFIX = "mlops-ray-"
@@ -134,18 +135,19 @@ def private_folder() -> Iterator[Path]:
     """A new folder of ours only, under a short path; what killed processes left behind is swept first."""
     root = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
     _sweep(root)
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=root))
+    with hold(made / "lock"):
+        folder = made.rename(root / made.name.removeprefix("."))  # nobody sees it under this name without its lock
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep(root: Path) -> None:
     for folder in root.glob(PREFIX + "*"):
-        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        with contextlib.suppress(OSError):
-            if pid.isdigit() and not alive(int(pid)) and folder.stat().st_uid == os.getuid():
+        with contextlib.suppress(OSError):  # somebody else's
+            if (folder / "lock").exists() and not is_held(folder / "lock") and folder.stat().st_uid == os.getuid():
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -50,6 +50,7 @@ def test_parse(value: Any, kind: Any, args: tuple[Any, ...]) -> None:
         ("loguniform(0, 1)", "loguniform needs low > 0, got 0"),
         ("randint(0, 1.5)", "randint needs whole numbers, got 0 and 1.5"),
         ("quniform(0, 1, 0)", "quniform needs step > 0, got 0"),
+        ("quniform(3, 4, 5)", "quniform has no multiple of 5 from 3 to 4; write quniform(0, 5, 5)"),
         ("choice()", "choice needs at least one value"),
         ("choice(1, [2)", "a closing ']' is missing"),
         ("choice(,)", "a value is missing before ','"),
@@ -79,6 +80,7 @@ def test_edges() -> None:
     assert edges(parse("randint(1, 8)")) == [1, 7]
     assert edges(parse("loguniform(0.1, 1)")) == [0.1, 1]
     assert edges(parse(["a", "b"])) == ["a", "b"]
+    assert edges(parse("quniform(0.1, 1, 0.3)")) == [0.3, 0.9]
 
 
 @given(st.lists(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans()), min_size=1))

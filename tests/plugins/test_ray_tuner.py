@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from mlops_ray.points import Points
-from mlops_ray.runtime import alive, ray_running
+from mlops_ray.runtime import alive, private_folder, ray_running
 from mlops_ray.sweep import ENVIRONMENT
 from mlops_ray.tuner import RayTuner, Resources
 
@@ -290,6 +290,19 @@ def test_a_killed_search_repeats_no_finished_trial_in_silence_and_behind_closed_
     assert not finished & {x for driver, x in ran if driver != killed.pid}
     assert len(kept.read_text().splitlines()) == len({x for _, x in ran}) == 14
     assert not Path(facts["folder"]).exists()
+
+
+def test_a_private_folder_goes_with_its_process_whoever_has_its_id_next(tmp_path):
+    code = "from mlops_ray.runtime import private_folder as p; f = p(); print(f.__enter__(), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as other:
+        theirs = Path(other.stdout.readline().strip())
+        with private_folder() as mine:
+            assert (mine / "lock").exists()
+            assert theirs.exists()
+        other.kill()
+    assert theirs.exists()
+    with private_folder():
+        assert not theirs.exists()
 
 
 @pytest.mark.parametrize(
