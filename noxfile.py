@@ -28,7 +28,7 @@ LINT = ["ruff", "mypy", "import-linter", "types-PyYAML"]
 TEST = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "schemathesis", "httpx", "psutil"]
 # what tests talk to, and with: S3, the other namespace, a build backend, clients of the Open Inference Protocol
 REAL = ["moto[server]", "lightning", "hatchling", "tritonclient[http,grpc]"]
-EXTRAS = "default,grpc,postgres,adbc,s3,signing"
+EXTRAS = "default,xgboost,lightgbm,grpc,postgres,adbc,s3,signing"
 SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "tests/core"]
 ALONE = ["tests/e2e", "tests/plugins"]
 DEMO = HERE / "credit-demo"

@@ -17,6 +17,8 @@ EXTRAS = {
     "safetensors": "lightning",
     "sklearn": "sklearn",
     "skl2onnx": "sklearn",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
     "ray": "ray",
     "optuna": "ray",
     "dvc": "dvc",

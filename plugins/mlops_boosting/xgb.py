@@ -1,0 +1,236 @@
+"""Trainer `xgboost`."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Le
+
+from mlops_boosting import fitting
+from mlops_boosting.options import Boosting
+from mlops_boosting.table import Table
+from mlops_boosting.trees import Ensemble, Node
+from mlops_core.contracts import Dataset, Job, Predict, Scores
+from mlops_core.errors import TrainingError, did_you_mean
+
+OBJECTIVES = {
+    "auto": "reg:squarederror",
+    "absolute": "reg:absoluteerror",
+    "huber": "reg:pseudohubererror",
+    "poisson": "count:poisson",
+    "gamma": "reg:gamma",
+    "tweedie": "reg:tweedie",
+    "binary": "binary:logistic",
+    "multiclass": "multi:softprob",
+}
+
+
+@dataclass(frozen=True)
+class XGBoost(Boosting):
+    """Gradient boosted trees of XGBoost, for regression and classification.
+
+    Takes any mix of numbers, booleans, times, categories and arrays, missing values included; the data must fit in
+    memory. Each of `score_rounds` rounds the validation split is scored: a tuner may end the fit there, the best round
+    is kept, and without a better one for `patience` rounds the fit stops. A killed fit goes on after its last
+    checkpoint and leaves the same bytes as one that was not.
+
+    The model is left as ONNX, compared with XGBoost itself on the whole validation split: serving needs no XGBoost.
+    A search space names options as trainer.max_depth, and what is in `params` as trainer.params.gamma.
+
+    rounds: rounds of boosting at most
+    learning_rate: how much of each tree is taken
+    max_depth: levels of a tree
+    min_child_weight: least sum of second derivatives (rows, for squared errors) in a leaf
+    subsample: share of the rows that each tree sees
+    colsample: share of the columns that each tree sees
+    reg_alpha: L1 penalty on the values of leaves
+    reg_lambda: L2 penalty on the values of leaves
+    patience: rounds without a better metric after which the fit stops; 0 never stops early
+    class_weight: balanced weighs each class by its rarity (probabilities are then no longer frequencies)
+    loss: what a regression makes small; auto is squared errors, absolute and huber bear outliers, poisson, gamma and
+        tweedie are for counts and amounts that are not negative
+    layout: how categories are split on; native on sets of them, ordinal on their codes (the most frequent first),
+        onehot on one at a time
+    monotone: a number, boolean or time column -> 1 where the answer may only rise with it, -1 where it may only fall;
+        for two classes the answer is the probability of the second
+    score_rounds: rounds between two scores
+    checkpoint_rounds: rounds between checkpoints from which a killed fit goes on
+    threads: CPU threads; 0 takes as many as the job was given, or all
+    params: other parameters of XGBoost's trees, such as gamma, max_bin, max_delta_step, grow_policy or device
+    """
+
+    max_depth: Annotated[int, Ge(1), Le(64)] = 6
+    min_child_weight: Annotated[float, Ge(0)] = 1.0
+
+    OWN: ClassVar[Mapping[str, str]] = {
+        "eta": "learning_rate", "learning_rate": "learning_rate", "max_depth": "max_depth",
+        "min_child_weight": "min_child_weight", "subsample": "subsample", "colsample_bytree": "colsample",
+        "alpha": "reg_alpha", "reg_alpha": "reg_alpha", "lambda": "reg_lambda", "reg_lambda": "reg_lambda",
+        "objective": "loss", "monotone_constraints": "monotone", "nthread": "threads", "n_jobs": "threads",
+        "num_boost_round": "rounds", "n_estimators": "rounds", "early_stopping_rounds": "patience",
+    }  # fmt: skip
+    FIXED: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("seed", "random_state", "seed_per_iteration"), "the seed is the declaration's"),
+        **dict.fromkeys(("eval_metric", "disable_default_eval_metric"), "the metric is the declaration's"),
+        **dict.fromkeys(("num_class", "num_target", "validate_parameters", "verbosity"), "the trainer sets it"),
+        **dict.fromkeys(("booster", "process_type", "multi_strategy"), "the best round of such a model cannot be kept"),
+        "interaction_constraints": "columns have no place of their own here",
+    }
+
+    def fit(self, dataset: Dataset, job: Job) -> Scores:
+        return fitting.fit(self, _Trees, dataset, job)
+
+    def load(self, path: Path) -> Predict:
+        from mlops_core import load_onnx
+
+        return load_onnx(path)
+
+
+class _Trees:
+    """XGBoost, as `fitting.Trees` asks it. A model is its UBJSON."""
+
+    def __init__(self, options: XGBoost, table: Table, job: Job) -> None:
+        import xgboost
+
+        self.classes = table.classes
+        self.params: dict[str, Any] = {
+            "objective": OBJECTIVES[options.loss if table.task == "regression" else table.task],
+            "learning_rate": options.learning_rate,
+            "max_depth": options.max_depth,
+            "min_child_weight": options.min_child_weight,
+            "subsample": options.subsample,
+            "colsample_bytree": options.colsample,
+            "reg_alpha": options.reg_alpha,
+            "reg_lambda": options.reg_lambda,
+            "nthread": options.cpus(job),
+            "disable_default_eval_metric": True,
+            "validate_parameters": True,
+            "seed_per_iteration": True,
+            **options.params,
+        }
+        if table.classes > 2:
+            self.params["num_class"] = table.classes
+        if any(monotone := table.monotone(options.monotone)):
+            self.params["monotone_constraints"] = f"({','.join(map(str, monotone))})"
+        types = ["c" if table.is_category(i) else "q" for i in range(table.width)]
+        with _told():
+            self.train, self.held = (
+                xgboost.DMatrix(
+                    matrix,
+                    target,
+                    weight=weight,
+                    feature_types=types,
+                    enable_categorical=True,
+                    nthread=options.cpus(job),
+                )
+                for matrix, target, weight in (
+                    (table.train, table.target, table.weight),
+                    (table.held, None, None),
+                )
+            )
+
+    def grow(self, model: bytes, rounds: int, seed: int, scored: Callable[[Callable[[], Any]], bool]) -> bytes:
+        import xgboost
+
+        class Round(xgboost.callback.TrainingCallback):  # type: ignore[misc]
+            def after_iteration(_, model: Any, epoch: int, evals_log: Any) -> bool:
+                return scored(lambda: model.predict(self.held))
+
+        with _told():
+            booster = xgboost.train(
+                {**self.params, "seed": seed},
+                self.train,
+                rounds,
+                evals=[(self.held, "held")],  # what is named here is predicted a round at a time
+                xgb_model=bytearray(model) if model else None,
+                callbacks=[Round()],
+                verbose_eval=False,
+            )
+        return bytes(booster.save_raw("ubj"))
+
+    def answer(self, model: bytes, rounds: int) -> Any:
+        import xgboost
+
+        return xgboost.Booster(model_file=bytearray(model)).predict(self.held, iteration_range=(0, rounds))
+
+    def ensemble(self, model: bytes, rounds: int) -> Ensemble:
+        import xgboost
+
+        booster = xgboost.Booster(model_file=bytearray(model))[:rounds]
+        found = json.loads(booster.save_raw("json"))["learner"]
+        base = [float(v) for v in json.loads(found["learner_model_param"]["base_score"].replace("E", "e"))]
+        trees = found["gradient_booster"]["model"]
+        outputs = self.classes if self.classes > 2 else 1
+        return Ensemble(
+            trees=[_nodes(tree) for tree in trees["trees"]],
+            outputs=trees["tree_info"],
+            base=[_margin(v, found["objective"]["name"]) for v in (base if len(base) > 1 else base * outputs)],
+        )
+
+
+def _nodes(tree: Mapping[str, Any]) -> list[Node]:
+    """XGBoost goes left where a number is less than the threshold, and where a category is none of the set."""
+    sets = zip(tree["categories_nodes"], tree["categories_segments"], tree["categories_sizes"], strict=True)
+    first = {node: (start, size) for node, start, size in sets}
+    nodes = []
+    for i, left in enumerate(tree["left_children"]):
+        right, value = tree["right_children"][i], tree["split_conditions"][i]
+        if left < 0:
+            nodes.append(Node(mode="leaf", value=value))
+        elif i in first:
+            start, size = first[i]
+            chosen = tuple(tree["categories"][start : start + size])
+            nodes.append(Node(mode="in", feature=tree["split_indices"][i], chosen=chosen, true=right, false=left))
+        else:
+            missing = bool(tree["default_left"][i])
+            feature = tree["split_indices"][i]
+            nodes.append(Node(mode="<", feature=feature, value=value, true=left, false=right, missing=missing))
+    return nodes
+
+
+def _margin(base: float, objective: str) -> float:
+    """The base score as what the trees add to: XGBoost keeps it as an answer."""
+    import math
+
+    if objective == "binary:logistic":
+        return math.log(base / (1 - base))
+    return math.log(base) if objective in ("count:poisson", "reg:gamma", "reg:tweedie") else base
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tells what XGBoost raises, and a parameter that it does not know, as a TrainingError."""
+    import xgboost
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore")
+        warnings.filterwarnings("error", message=r"(?s).*Parameters: \{.*are not used")
+        try:
+            yield
+        except UserWarning as warning:
+            unknown = re.findall(r'"(\w+)"', str(warning))
+            raise TrainingError(
+                f"params.{unknown[0]}: XGBoost's trees have no such parameter; {_near(unknown[0])}"
+            ) from None
+        except xgboost.core.XGBoostError as error:
+            lines = re.sub(r"^\[[\d:]+\] \S+: ", "", str(error)).splitlines()
+            raise TrainingError(f"XGBoost refuses: {lines[0].strip()}") from error
+
+
+def _near(name: str) -> str:
+    import xgboost
+
+    def names(config: Any) -> Iterator[str]:
+        for key, value in config.items() if isinstance(config, dict) else ():
+            yield from names(value) if isinstance(value, dict) else [key]
+
+    booster = xgboost.train({"verbosity": 0}, xgboost.DMatrix([[0.0], [1.0]], [0.0, 1.0]), 1)
+    known = set(names(json.loads(booster.save_config()))) - set(XGBoost.OWN) - set(XGBoost.FIXED)
+    return did_you_mean(name, sorted(known))
