@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlops_core.features import to_columns as to_columns
     from mlops_core.features import write_json as write_json
     from mlops_core.grid import grid_points as grid_points
+    from mlops_core.grid import grid_size as grid_size
     from mlops_core.hashing import FileDigest as FileDigest
     from mlops_core.hashing import file_digest as file_digest
     from mlops_core.hookspecs import hookimpl as hookimpl
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from mlops_core.serving.state import read_state as read_state
     from mlops_core.serving.state import write_state as write_state
     from mlops_core.serving.wire import WholeAnswers as WholeAnswers
+    from mlops_core.space import holds as holds
+    from mlops_core.space import parents_first as parents_first
     from mlops_core.trials import NoMetric as NoMetric
     from mlops_core.trials import Trials as Trials
     from mlops_core.trials import better as better
@@ -56,7 +59,7 @@ _HOME = {
         "Encoder", "ModelFile", "load_onnx", "read_split", "save_onnx", "target_values", "to_columns", "write_json",
     ),
     "mlops_core.hashing": ("FileDigest", "file_digest"),
-    "mlops_core.grid": ("grid_points",),
+    "mlops_core.grid": ("grid_points", "grid_size"),
     "mlops_core.hookspecs": ("hookimpl",),
     "mlops_core.metrics": ("METRICS", "score"),
     "mlops_core.serving": ("create_app",),
@@ -68,6 +71,7 @@ _HOME = {
     "mlops_core.serving.rpc": ("Rpc",),
     "mlops_core.serving.state": ("hold", "is_held", "read_state", "write_state"),
     "mlops_core.serving.wire": ("WholeAnswers",),
+    "mlops_core.space": ("holds", "parents_first"),
     "mlops_core.trials": ("NoMetric", "Trials", "better", "judged"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

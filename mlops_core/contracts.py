@@ -150,10 +150,14 @@ class Distribution:
 
     kind: choice(values), grid(values), uniform(low, high), loguniform(low, high), randint(low, high) with
     high excluded, quniform(low, high, step). `args` holds the arguments in that order.
+
+    `when` names dimensions that are a choice or a grid, with values: the parameter is only there where each of them
+    has one of its values, and otherwise absent from the parameters of a trial.
     """
 
     kind: Literal["choice", "grid", "uniform", "loguniform", "randint", "quniform"]
     args: tuple[Any, ...]
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 Space = Mapping[str, Distribution]

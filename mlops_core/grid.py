@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import random
+from collections.abc import Mapping
 from typing import Any
 
 from mlops_core.contracts import Distribution, Params, Space
 from mlops_core.errors import TrainingError
-from mlops_core.space import at, multiples
+from mlops_core.space import at, holds, multiples, parents_first
 
 MANY = 10_000
 
@@ -17,18 +19,50 @@ MANY = 10_000
 def grid_points(space: Space, points: int = 5, *, limit: int | None = None, seed: int = 0) -> list[Params]:
     """The points of the grid in a fixed order; at most `limit` of them, drawn evenly from all by `seed`.
 
-    `points` is the number of values of a continuous dimension. Raises TrainingError for a grid that nobody
-    can finish, unless `limit` makes it small.
+    `points` is the number of values of a continuous dimension. Where a condition does not hold the parameter is
+    absent, and no point comes twice. Raises TrainingError for a grid that nobody can finish, unless `limit` makes it
+    small.
     """
-    axes = [values_of(d, points) for d in space.values()]
-    total = math.prod(map(len, axes))
+    axes = {name: values_of(d, points) for name, d in space.items()}
+    parts = _parts(space, axes)
+    sizes = [math.prod(len(axes[name]) for name in free) for _, free in parts]
+    total = sum(sizes)
     if (limit or total) > MANY and total > MANY:
-        sizes = " x ".join(str(len(a)) for a in axes)
-        raise TrainingError(f"the grid has {sizes} = {total} points; set tuner.trials to try some of them")
-    if limit is None or limit >= total:
-        return [dict(zip(space, point, strict=True)) for point in itertools.product(*axes)]
-    drawn = sorted(random.Random(seed).sample(range(total), limit))
-    return [dict(zip(space, _point(axes, index), strict=True)) for index in drawn]
+        told = [" x ".join(str(len(axes[name])) for name in free) or "1" for _, free in parts]
+        more = " + ..." if len(told) > 3 else ""
+        words = f"{' + '.join(told[:3])}{more} = {total} points"
+        raise TrainingError(f"the grid has {words}; set tuner.trials to try some of them")
+    few = limit is not None and limit < total
+    drawn = sorted(random.Random(seed).sample(range(total), limit)) if few and limit else range(total)
+    ends, found = list(itertools.accumulate(sizes)), list[Params]()
+    for index in drawn:
+        part = bisect.bisect_right(ends, index)
+        fixed, free = parts[part]
+        point = _point([axes[name] for name in free], index - ends[part] + sizes[part])
+        values = fixed | dict(zip(free, point, strict=True))
+        found.append({name: values[name] for name in space if name in values})
+    return found
+
+
+def grid_size(space: Space, points: int = 5) -> int:
+    """How many points the grid has."""
+    axes = {name: values_of(d, points) for name, d in space.items()}
+    return sum(math.prod(len(axes[name]) for name in free) for _, free in _parts(space, axes))
+
+
+def _parts(space: Space, axes: Mapping[str, list[Any]]) -> list[tuple[dict[str, Any], list[str]]]:
+    """The grid in parts without conditions: the values that conditions ask for, and what is free beside them."""
+    asked = {other for d in space.values() for other in d.when}
+    found: list[dict[str, Any]] = [{}]
+    for name in (n for n in parents_first(space) if n in asked):
+        found = [
+            wider
+            for fixed in found
+            for wider in ([{**fixed, name: v} for v in axes[name]] if holds(space[name], fixed) else [fixed])
+        ]
+        if len(found) > MANY:
+            raise TrainingError(f"the conditions of the space have more than {MANY} cases; take some of them out")
+    return [(fixed, [n for n, d in space.items() if n not in asked and holds(d, fixed)]) for fixed in found]
 
 
 def values_of(distribution: Distribution, points: int) -> list[Any]:

@@ -3,6 +3,8 @@
     trainer.lr: loguniform(1e-4, 1e-1)        a call
     trainer.lr: {loguniform: [1e-4, 1e-1]}    the same as a mapping
     trainer.layers: [1, 2, 4]                 a list is a choice
+    trainer.momentum: {uniform: [0.8, 0.99], when: {trainer.optimizer: sgd}}
+                                              only there where trainer.optimizer, a choice, is sgd; or a list of values
 
 Hydra's sweep words mean what they mean there: interval(a, b), range(a, b, step), tag(log, interval(a, b)),
 int(interval(a, b)). Inside {...} YAML ends a word at a comma, so a call needs quotes there.
@@ -10,16 +12,18 @@ int(interval(a, b)). Inside {...} YAML ends a word at a comma, so a call needs q
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from mlops_core.contracts import Distribution
+from mlops_core.contracts import Distribution, Params, Space, plain
 from mlops_core.errors import did_you_mean
 
 Kind = Literal["choice", "grid", "uniform", "loguniform", "randint", "quniform"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+WHEN = "when"
 _WANTED = {"uniform": "low, high", "loguniform": "low, high", "randint": "low, high", "quniform": "low, high, step"}
 _TOKEN = re.compile(r"\s*(?:([()\[\],])|('[^']*'|\"[^\"]*\")|([^()\[\],'\"]+))")
 
@@ -35,10 +39,12 @@ def parse(value: Any) -> Distribution:
     if isinstance(value, str):
         return _called(value)
     if isinstance(value, Mapping):
-        if len(value) != 1:
+        kinds = {str(k): v for k, v in value.items() if k != WHEN}
+        if len(kinds) != 1:
             raise ValueError(f"expected one distribution such as {{uniform: [0, 1]}}, got {dict(value)!r}")
-        name, args = next(iter(value.items()))
-        return _made(str(name), args if isinstance(args, Sequence) and not isinstance(args, str) else [args])
+        name, args = next(iter(kinds.items()))
+        found = _made(name, args if isinstance(args, Sequence) and not isinstance(args, str) else [args])
+        return dataclasses.replace(found, when=_conditions(value[WHEN])) if WHEN in value else found
     if isinstance(value, Sequence):
         return _made("choice", value)
     raise ValueError(f"expected a distribution such as uniform(0, 1) or a list of choices, got {value!r}")
@@ -46,7 +52,80 @@ def parse(value: Any) -> Distribution:
 
 def is_distribution(value: Any) -> bool:
     """Whether `value` declares one dimension, rather than holding further keys."""
-    return not isinstance(value, Mapping) or (len(value) == 1 and next(iter(value)) in (*KINDS, *_HYDRA))
+    if not isinstance(value, Mapping):
+        return True
+    kinds = [k for k in value if k != WHEN]
+    conditional = isinstance(value.get(WHEN), Mapping) and not is_distribution(value[WHEN])
+    return len(kinds) == 1 and (conditional or kinds[0] in (*KINDS, *_HYDRA))
+
+
+def spelled(found: Distribution) -> str:
+    """A distribution in one line, the same for the same: uniform(0.8, 0.99) when trainer.optimizer is 'sgd'."""
+    words = f"{found.kind}({', '.join(map(str, found.args))})"
+    conditions = [f"{k} is {' or '.join(map(repr, v))}" for k, v in sorted(found.when.items())]
+    return f"{words} when {' and '.join(conditions)}" if conditions else words
+
+
+def holds(found: Distribution, params: Params) -> bool:
+    """Whether a dimension is there beside these values of the others."""
+    return all(name in params and has(values, params[name]) for name, values in found.when.items())
+
+
+def has(values: Sequence[Any], value: Any) -> bool:
+    """Whether `value` is one of `values`; true is not 1."""
+    return any(plain(v) == plain(value) and isinstance(v, bool) == isinstance(value, bool) for v in values)
+
+
+def parents_first(space: Space) -> list[str]:
+    """The dimensions, each after those that its condition names; else in the order of the space."""
+    found: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        for other in space[name].when:
+            visit(other)
+        found.setdefault(name)
+
+    for name in space:
+        visit(name)
+    return list(found)
+
+
+def wrong_conditions(space: Space) -> Iterator[tuple[str, str, str, str]]:
+    """Each condition that cannot be: the dimension, the one that it names, what is wrong, and a hint."""
+    able = [name for name, d in space.items() if d.kind in ("choice", "grid")]
+    for name, found in space.items():
+        for other, values in found.when.items():
+            if other not in space:
+                hint = did_you_mean(other, [a for a in able if a != name])
+                yield name, other, "its condition names no dimension of the space", hint
+            elif other not in able:
+                message = f"its condition names a {space[other].kind}; only a choice or a grid can be one"
+                yield name, other, message, did_you_mean(other, [a for a in able if a != name])
+            elif way := _round(space, name, other):
+                yield name, other, f"it hangs on itself: {' > '.join(way)}", "take one of these conditions out"
+            else:
+                known = space[other].args[0]
+                for value in (v for v in values if not has(known, v)):
+                    yield name, other, f"{other} is never {value!r}", did_you_mean(str(value), map(str, known))
+
+
+def _round(space: Space, name: str, other: str, way: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The way from a dimension over `other` back to itself, or nothing."""
+    if other == name:
+        return (name, *way, name)
+    if other in way or other not in space:
+        return ()
+    return next(filter(None, (_round(space, name, o, (*way, other)) for o in space[other].when)), ())
+
+
+def _conditions(value: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"when expects conditions such as {{trainer.optimizer: sgd}}, got {value!r}")
+    found = {str(k): tuple(v) if isinstance(v, list | tuple) else (v,) for k, v in value.items()}
+    empty = next((k for k, v in found.items() if not v), None)
+    if empty:
+        raise ValueError(f"when needs at least one value of {empty}")
+    return found
 
 
 def edges(found: Distribution) -> list[Any]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from mlops_core.config.draft import Draft
 from mlops_core.config.presets import Presets
-from mlops_core.contracts import Choice
+from mlops_core.contracts import Choice, Distribution, Space
 from mlops_core.errors import PluginError, did_you_mean
 from mlops_core.options import bare, check_options
-from mlops_core.space import edges, parse
+from mlops_core.space import WHEN, edges, parse, wrong_conditions
 
 PREFIX = "trainer."
 
@@ -27,39 +27,56 @@ def check_space(draft: Draft, presets: Presets, trainer: Choice | None, space: M
             cls = presets.plugins.offer("trainer", trainer.plugin).cls
         except PluginError:  # told where the trainer is checked
             trainer = None
-    for key, value in space.items():
-        _dimension(draft, trainer, cls, str(key), value)
+    parsed = {str(k): _dimension(draft, trainer, cls, str(k), v) for k, v in space.items()}
+    found = {k: v for k, v in parsed.items() if v is not None}
+    wrong = [w for w in wrong_conditions(found) if w[1] not in parsed or w[1] in found]  # the rest is told already
+    for key, other, message, hint in wrong:
+        draft.say(("tuner", "space", key, WHEN, other), message, hint)
+    if trainer and cls and not wrong:
+        for key, d in found.items():
+            _values(draft, _conditioned(trainer, found, key), cls, key, edges(d))
 
 
-def _dimension(draft: Draft, trainer: Choice | None, cls: Any, key: str, value: Any) -> None:
+def _conditioned(trainer: Choice, space: Space, key: str) -> Choice:
+    """The trainer with options under which the dimension is there."""
+    for other, values in space[key].when.items():
+        if other in space:
+            trainer = _conditioned(trainer, space, other)
+            trainer = Choice(plugin=trainer.plugin, options=_with(trainer.options, _path(other), values[0]))
+    return trainer
+
+
+def _dimension(draft: Draft, trainer: Choice | None, cls: Any, key: str, value: Any) -> Distribution | None:
     at = ("tuner", "space", key)
     known = [PREFIX + o for o in dotted(cls)] if cls else []
     if cls and value is None and not key.startswith(PREFIX):
         draft.say(at, "a distribution is cut in two here", 'quote it: "loguniform(1e-4, 1e-1)"', key=True)
-        return
+        return None
     if trainer and cls and not (key.startswith(PREFIX) and reaches(cls, key.removeprefix(PREFIX).split("."))):
         draft.say(at, f"no option of trainer {trainer.plugin!r}", did_you_mean(key, known), key=True)
-        return
+        return None
     try:
-        found = parse(value)
+        return parse(value)
     except ValueError as error:
         message, _, hint = str(error).partition("; ")
         draft.say(at, message, hint)
-        return
-    if trainer and cls:
-        _values(draft, trainer, cls, key, edges(found))
+        return None
 
 
 def _values(draft: Draft, trainer: Choice, cls: Any, key: str, values: list[Any]) -> None:
     """Each edge is tried as the option's value, so that whatever checks the option checks the search."""
     name = key.removeprefix(PREFIX)
     for value in values:
-        tried = _with(trainer.options, name.split("."), value)
+        tried = _with(trainer.options, _path(key), value)
         for wrong in check_options(cls, tried):
             if wrong.key == name or wrong.key.startswith(f"{name}."):
                 message = f"it reaches a value that {key} cannot have: {wrong.message}"
                 draft.say(("tuner", "space", key), message, wrong.suggestion)
                 return
+
+
+def _path(key: str) -> list[str]:
+    return key.removeprefix(PREFIX).split(".")
 
 
 def _with(options: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mlops_core.errors import TrainingError
 from mlops_core.flow.context import Context, flatten, key_of
 from mlops_core.flow.objective import TrainerObjective, import_project, kept, with_params
 from mlops_core.ledger import Outcome
+from mlops_core.space import spelled
 
 
 class Data:
@@ -90,7 +91,7 @@ class Tune:
         d = context.declaration
         assert d.tuner is not None
         offer = context.offer("tuner", d.tuner)
-        space = {f"tuner.space.{k}": f"{v.kind}({', '.join(map(str, v.args))})" for k, v in d.space.items()}
+        space = {f"tuner.space.{k}": spelled(v) for k, v in d.space.items()}
         return {
             **context.options("tuner", d.tuner),
             **space,

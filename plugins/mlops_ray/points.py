@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_core import Trials, grid_points
+from mlops_core import Trials, grid_points, grid_size, holds, parents_first
 from mlops_core.contracts import Distribution, Goal, Params, Space, Trial, plain, record, restore
 from mlops_core.errors import TrainingError
 from mlops_ray.search import Search
@@ -45,6 +45,8 @@ class Points:
         self.space, self.goal, self.known, self._path = space, goal, known, out / "points.jsonl"
         self._asked: dict[int, optuna.trial.Trial] = {}
         self._dimensions = {name: _dimension(d) for name, d in space.items()}
+        self._order = parents_first(space)
+        self._conditional = _conditional(space)
         started = {p.number: p for p in self._read()}
         self._live = {_key(p.params) for p in started.values()}
         finished = {_key(t.params) for t in known}
@@ -64,14 +66,22 @@ class Points:
         with _quiet():
             for sampler in self._samplers():
                 self._study.sampler = sampler
-                asked = self._study.ask(self._dimensions)
-                params = {name: _value(self.space[name], v) for name, v in asked.params.items()}
+                asked, params = self._ask()
                 if _key(params) not in self._live:
                     point = self._start(params)
                     self._asked[point.number] = asked
                     return point
                 self._repeat(asked, params)
         return self._start(self._fresh[0]) if self._fresh else None
+
+    def _ask(self) -> tuple[optuna.trial.Trial, Params]:
+        """A point of the sampler; where there are conditions, one dimension after the other."""
+        asked = self._study.ask(None if self._conditional else self._dimensions)
+        found: dict[str, Any] = {}
+        for name in self._order:
+            if holds(self.space[name], found):
+                found[name] = _value(self.space[name], _suggested(asked, name, self._dimensions[name]))
+        return asked, {name: found[name] for name in self.space if name in found}
 
     def _samplers(self) -> Iterator[optuna.samplers.BaseSampler]:
         """Whom to ask in turn; where many points are left, chance finds one that the sampler does not."""
@@ -96,7 +106,7 @@ class Points:
         """The points that were not started: of the grid, or of a space that has not many; None where it has."""
         if tuner.sampler == "grid":
             points = grid_points(self.space, tuner.points, limit=tuner.trials, seed=self.goal.seed)
-        elif math.prod(map(_size, self.space.values())) <= MANY:
+        elif all(map(_counted, self.space.values())) and grid_size(self.space, MANY + 1) <= MANY:
             points = grid_points(self.space, MANY)
             random.Random(self.goal.seed).shuffle(points)
         else:
@@ -130,7 +140,7 @@ class Points:
         with _quiet():
             # another seed after a resume: the same one would draw the points that are known already
             seed = self.goal.seed + 7919 * len(self.known)
-            self._sampler, self._chance = _sampler(tuner, seed), optuna.samplers.RandomSampler(seed=seed)
+            self._sampler, self._chance = _sampler(tuner, self.space, seed), optuna.samplers.RandomSampler(seed=seed)
             direction = "maximize" if self.goal.mode == "max" else "minimize"
             self._study = optuna.create_study(sampler=self._sampler, direction=direction)
             for trial in self.known:
@@ -144,7 +154,8 @@ class Points:
         if trial.state == "failed" or not math.isfinite(value):
             return
         params = {name: _code(self.space[name], v) for name, v in trial.params.items()}
-        done = optuna.trial.create_trial(params=params, distributions=self._dimensions, value=value)
+        dimensions = {name: self._dimensions[name] for name in params}
+        done = optuna.trial.create_trial(params=params, distributions=dimensions, value=value)
         self._study.add_trial(done)
 
     def _read(self) -> Iterator[Point]:
@@ -156,15 +167,22 @@ class Points:
                 yield restore(Point, json.loads(line))
 
 
-def _sampler(tuner: Search, seed: int) -> optuna.samplers.BaseSampler:
+def _conditional(space: Space) -> bool:
+    return any(d.when for d in space.values())
+
+
+def _sampler(tuner: Search, space: Space, seed: int) -> optuna.samplers.BaseSampler:
     import optuna
 
     if tuner.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     # up to STARTUP points both draw at random, and the Gaussian process would load torch for nothing
-    if STARTUP < tuner.trials <= SMALL and importlib.util.find_spec("torch"):
+    grouped = _conditional(space)
+    if STARTUP < tuner.trials <= SMALL and not grouped and importlib.util.find_spec("torch"):
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=STARTUP)
+    return optuna.samplers.TPESampler(
+        seed=seed, multivariate=True, group=grouped, constant_liar=True, n_startup_trials=STARTUP
+    )
 
 
 def _dimension(d: Distribution) -> optuna.distributions.BaseDistribution:
@@ -181,13 +199,20 @@ def _dimension(d: Distribution) -> optuna.distributions.BaseDistribution:
     return od.FloatDistribution(low, high, log=d.kind == "loguniform")
 
 
-def _size(d: Distribution) -> float:
-    """How many values a dimension has."""
-    if d.kind in ("choice", "grid"):
-        return len(d.args[0])
-    if d.kind == "randint":
-        return float(d.args[1] - d.args[0])
-    return (d.args[1] - d.args[0]) // d.args[2] + 1 if d.kind == "quniform" else math.inf
+def _suggested(asked: optuna.trial.Trial, name: str, d: optuna.distributions.BaseDistribution) -> Any:
+    from optuna import distributions as od
+
+    if isinstance(d, od.CategoricalDistribution):
+        return asked.suggest_categorical(name, d.choices)
+    if isinstance(d, od.IntDistribution):
+        return asked.suggest_int(name, d.low, d.high)
+    assert isinstance(d, od.FloatDistribution)
+    return asked.suggest_float(name, d.low, d.high, log=d.log)
+
+
+def _counted(d: Distribution) -> bool:
+    """Whether the values of a dimension can be counted."""
+    return d.kind not in ("uniform", "loguniform")
 
 
 def _value(d: Distribution, coded: Any) -> Any:

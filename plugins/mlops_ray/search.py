@@ -44,7 +44,8 @@ class Search:
     the checkpoints that its trainer left. The output of each trial is in output.log of its folder.
 
     trials: points to try in all
-    sampler: how points are chosen; auto is Optuna's Gaussian process up to 100 trials and its TPE beyond
+    sampler: how points are chosen; auto is Optuna's Gaussian process up to 100 trials, its TPE beyond and where
+        dimensions have conditions
     scheduler: asha stops trials that fall behind others at the same step; none lets each run to its end
     grace: steps (epochs, rounds) that asha leaves every trial
     reduction: asha lets the best of this many go on at each rung

@@ -342,6 +342,23 @@ SPACE = {
     "trainer.lr: 3": ":11:17: tuner.space.trainer.lr: expected a distribution such as uniform(0, 1) or a list of "
     "choices, got 3",
     "trainer.extra.any.thing: [1, two]": "",
+    "trainer.lr: {uniform: [0.1, 1], when: {trainer.optimizer: sgd}}\n    trainer.optimizer: [adam, sgd]": "",
+    "trainer: {lr: {uniform: [0.1, 1], when: {trainer.optimizer: [adam, sgd]}}, optimizer: [adam, sgd]}": "",
+    "trainer.lr: {uniform: [0.1, 1], when: sgd}": ":11:17: tuner.space.trainer.lr: when expects conditions such as "
+    "{trainer.optimizer: sgd}, got 'sgd'",
+    "trainer.lr: {unifrm: [0.1, 1], when: {trainer.optimizer: sgd}}": ":11:17: tuner.space.trainer.lr: unknown "
+    "distribution 'unifrm'; did you mean 'uniform'?",
+    "trainer.lr: {uniform: [0.1, 1], when: {trainer.optimzer: sgd}}\n    trainer.optimizer: [adam, sgd]": ":11:62: "
+    "tuner.space.trainer.lr.when.trainer.optimzer: its condition names no dimension of the space; "
+    "did you mean 'trainer.optimizer'?",
+    "trainer.lr: {uniform: [0.1, 1], when: {trainer.optimizer: sdg}}\n    trainer.optimizer: [adam, sgd]": ":11:63: "
+    "tuner.space.trainer.lr.when.trainer.optimizer: trainer.optimizer is never 'sdg'; did you mean 'sgd'?",
+    "trainer.lr: {uniform: [0.1, 1], when: {trainer.epochs: 3}}\n    trainer.epochs: randint(1, 9)": ":11:60: "
+    "tuner.space.trainer.lr.when.trainer.epochs: its condition names a randint; only a choice or a grid can be one; "
+    "there are none",
+    "trainer.epochs: {uniform: [1.5, 5], when: {trainer.optimizer: sgd}}\n    trainer.optimizer: [sgd]": ":11:21: "
+    "tuner.space.trainer.epochs: it reaches a value that trainer.epochs cannot have: expected whole number, "
+    "at least 1, got 1.5",
     "trainer.model.hidden: [[8], [8, 8]]": "",
 }
 
@@ -353,6 +370,16 @@ def test_search_space(project: Path, line: str) -> None:
     text += "metric: auroc\n"
     expected = SPACE[line]
     assert told(project, text) == ([f"conf/config.yaml{expected}"] if expected else [])
+
+
+def test_conditions_that_hang_on_each_other(project: Path) -> None:
+    text = DEFAULTS + REST + "tuner:\n  plugin: guest_search\n  space:\n"
+    text += "    trainer.optimizer: {choice: [adam, sgd], when: {trainer.epochs: 1}}\n"
+    text += "    trainer.epochs: {choice: [1, 2], when: {trainer.optimizer: sgd}}\n"
+    assert told(project, text)[0] == (
+        "conf/config.yaml:12:69: tuner.space.trainer.optimizer.when.trainer.epochs: it hangs on itself: "
+        "trainer.optimizer > trainer.epochs > trainer.optimizer; take one of these conditions out"
+    )
 
 
 def test_a_distribution_that_yaml_cuts_in_two_is_told_to_be_quoted(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_core.contracts import Distribution, plain, restore
-from mlops_core.space import edges, is_distribution, parse
+from mlops_core.grid import grid_points, grid_size
+from mlops_core.space import edges, holds, is_distribution, parents_first, parse, spelled
 
 RIGHT: list[tuple[Any, str, tuple[Any, ...]]] = [
     ("loguniform(1e-4, 1e-1)", "loguniform", (1e-4, 1e-1)),
@@ -74,6 +76,41 @@ def test_refused(value: Any, message: str) -> None:
 def test_keys_below_are_no_distribution() -> None:
     assert not is_distribution({"lr": "uniform(0, 1)"})
     assert not is_distribution({"a": 1, "b": 2})
+
+
+def test_conditions() -> None:
+    value = {"uniform": [0.8, 0.99], "when": {"trainer.optimizer": "sgd", "trainer.epochs": [1, 2]}}
+    found = parse(value)
+    when = {"trainer.optimizer": ("sgd",), "trainer.epochs": (1, 2)}
+    assert found == Distribution(kind="uniform", args=(0.8, 0.99), when=when)
+    assert restore(Distribution, plain(found)) == found
+    assert is_distribution(value)
+    assert not is_distribution({"when": {"uniform": [0, 1]}, "other": [1]})
+    assert spelled(found) == "uniform(0.8, 0.99) when trainer.epochs is 1 or 2 and trainer.optimizer is 'sgd'"
+    assert spelled(parse("uniform(0.8, 0.99)")) == "uniform(0.8, 0.99)"
+    assert holds(found, {"trainer.optimizer": "sgd", "trainer.epochs": 1})
+    assert not holds(found, {"trainer.optimizer": "sgd", "trainer.epochs": True})
+    assert not holds(found, {"trainer.epochs": 1})
+    space = {"a": parse({"choice": [1], "when": {"b": 2}}), "c": parse([1]), "b": parse([1, 2])}
+    assert parents_first(space) == ["b", "a", "c"]
+
+
+def test_a_grid_under_conditions_repeats_no_point() -> None:
+    space = {
+        "momentum": parse({"uniform": [0, 1], "when": {"optimizer": "sgd"}}),
+        "nesterov": parse({"choice": [True, False], "when": {"optimizer": ["sgd", "asgd"]}}),
+        "optimizer": parse(["adam", "sgd"]),
+        "warm": parse({"choice": [3, 4], "when": {"nesterov": True}}),
+        "lr": parse([1, 2]),
+    }
+    points = grid_points(space, 3)
+    keys = [json.dumps(p, sort_keys=True) for p in points]
+    assert len(keys) == len(set(keys)) == grid_size(space, 3) == 2 + 2 * (3 * 2 + 3)
+    assert {"optimizer": "adam", "lr": 1} in points
+    assert {"momentum": 0.5, "nesterov": True, "optimizer": "sgd", "warm": 4, "lr": 2} in points
+    assert [list(p) for p in points[-1:]] == [["momentum", "nesterov", "optimizer", "lr"]]
+    some = grid_points(space, 3, limit=7, seed=1)
+    assert len(some) == 7 and all(p in points for p in some)
 
 
 def test_edges() -> None:

@@ -34,6 +34,12 @@ SPACE = {
 }
 ONE = {"x": Distribution(kind="grid", args=([0, 1, 2, 3],))}
 
+TREE = {
+    "momentum": Distribution(kind="uniform", args=(0.0, 1.0), when={"optimizer": ("sgd",)}),
+    "optimizer": Distribution(kind="choice", args=(["adam", "sgd"],)),
+    "beta": Distribution(kind="uniform", args=(0.0, 1.0), when={"optimizer": ("adam",)}),
+}
+
 # A project's own module, which a worker can import only because the driver can.
 OBJECTIVES = '''
 import os, signal, time
@@ -188,6 +194,28 @@ def test_a_sampler_that_comes_back_to_known_points_does_not_end_the_search(tmp_p
         known.add(trial)
         points.tell(trial)
     assert len(known) == 40
+
+
+@pytest.mark.parametrize("sampler", ["auto", "random"])
+def test_where_a_condition_does_not_hold_the_parameter_is_absent(tmp_path, sampler):
+    known = Trials(tmp_path)
+    points = Points(RayTuner(trials=60, sampler=sampler), TREE, GOAL, tmp_path, known)
+    scores = []
+    for _ in range(60):
+        point = points.next()
+        assert list(point.params) in (["momentum", "optimizer"], ["optimizer", "beta"])
+        sgd = point.params["optimizer"] == "sgd"
+        assert sgd == ("momentum" in point.params)
+        score = 1 - abs(point.params["momentum"] - 0.7) if sgd else 0.5 * point.params["beta"]
+        trial = Trial(number=point.number, params=point.params, scores={"auroc": score}, state="done", seconds=1)
+        known.add(trial)
+        points.tell(trial)
+        scores.append(score)
+    assert len(known) == 60
+    if sampler == "auto":  # it learns on which side to look
+        assert sum(scores[-20:]) > sum(scores[:20])
+        again = Points(RayTuner(trials=61, sampler=sampler), TREE, GOAL, tmp_path, known)
+        assert len(again._study.trials) == 60
 
 
 def test_a_torn_line_hides_no_point_that_is_started_after_it(tmp_path):
