@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_core.contracts import Choice, Endpoint, ModelVersion, Rollout, Verdict, Window, record
+from mlops_core.contracts import Choice, Endpoint, ModelVersion, Rollout, Submission, Verdict, Window, record
 from mlops_core.errors import MlopsError, Problem, ServingError, StoreError, UsageError, did_you_mean
 from mlops_core.ledger import AuditEntry, RunRow, whoami
 from mlops_core.plan import Plan
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mlops_core.forgetting import Found
     from mlops_core.plugins import Plugins
     from mlops_core.rollout.watch import Look
+    from mlops_core.stages import Launcher
 
 CHAMPION, PREVIOUS = "champion", "previous"
 Waiting = Callable[[str], None] | None  # told who holds the project, once, where that is waited for
@@ -331,6 +332,41 @@ def stop(project: Path, overrides: Sequence[str] = (), *, reason: str = "") -> b
             if ledger.desired(name):
                 ledger.desire(name, None, deployer=choice.plugin, actor=whoami(), reason=reason or "stopped by hand")
         return stopped
+
+
+def submit(
+    project: Path,
+    words: Sequence[str],
+    *,
+    given: Mapping[str, Any] | None = None,
+    notice: Callable[[str], None] = lambda line: None,
+) -> Submission:
+    """Sends the project, with a command such as `["run", "trainer.lr=0.01"]`, to the machine of the declared launcher.
+
+    `given` stands in place of keys of `launcher:` (`{"address": "http://head:8265", "env": ["LEDGER_URL"]}`).
+    Returns once it is there; `launcher().follow` gives its output. Raises before anything is sent where state would
+    be lost, a declared file does not travel, or the machine does not answer.
+    """
+    from mlops_core import sending
+    from mlops_core.config import declare, find_root
+    from mlops_core.plugins import Plugins
+
+    root, plugins = find_root(Path(project)), Plugins()
+    declaration = declare(root, sending.overrides_of(words), data=False)
+    return sending.submit(root, declaration, plugins, words, given or {}, notice)
+
+
+def launcher(project: Path, given: Mapping[str, Any] | None = None) -> Launcher:
+    """The declared launcher: `follow`, `status`, `stop` a submission, or list `all`.
+
+    With an address `given`, no project is asked."""
+    from mlops_core import sending
+    from mlops_core.config import declare, find_root
+    from mlops_core.plugins import Plugins
+
+    given = given or {}
+    choice = None if given.get("address") else declare(find_root(Path(project)), data=False).launcher
+    return sending.launcher(Plugins(), choice, given)
 
 
 def feedback(project: Path, path: Path, *, id: str = "id", label: str = "label", overrides: Sequence[str] = ()) -> Told:

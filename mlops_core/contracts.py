@@ -17,8 +17,8 @@ from mlops_core.records import plain as plain
 from mlops_core.records import record as record
 from mlops_core.records import restore as restore
 
-Kind = Literal["data", "trainer", "tuner", "deployer", "monitor", "observer", "exporter"]
-KINDS: tuple[Kind, ...] = ("data", "trainer", "tuner", "deployer", "monitor", "observer", "exporter")
+Kind = Literal["data", "trainer", "tuner", "deployer", "monitor", "launcher", "observer", "exporter"]
+KINDS: tuple[Kind, ...] = typing.get_args(Kind)
 Task = Literal["binary", "multiclass", "regression"]
 Mode = Literal["max", "min"]
 Role = Literal["feature", "target", "id", "time", "group", "protected", "pii", "weight", "ignore"]
@@ -436,7 +436,8 @@ class Declaration:
     """The whole life of a model, as declared: composed, checked, and free of Hydra.
 
     `contract` is the parsed contract (validation room's schema as plain data); `origin` of values is kept by
-    the config room, not here. `text` is the composed YAML, stored with every version.
+    the config room, not here. `travel` is what a launcher's section says of what travels (`env`, `requirements`,
+    `max_mb`). `text` is the composed YAML, stored with every version.
     """
 
     name: str
@@ -462,3 +463,5 @@ class Declaration:
     signing: Mapping[str, str] = field(default_factory=dict)
     text: str = ""
     retrain_best: bool = False
+    launcher: Choice | None = None
+    travel: Mapping[str, Any] = field(default_factory=dict)

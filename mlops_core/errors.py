@@ -9,6 +9,7 @@
     |-- BundleError           a sealed model is incomplete, altered, or not to be trusted
     |-- StoreError            objects or ledger: not reachable, full, read-only, or damaged
     |-- ServingError          an endpoint could not be made so, or does not answer
+    |-- LaunchError           another machine does not answer, or did not take what was sent
     `-- Rejected              a model did not pass its gate (work done, promotion refused)
 
 Messages are lower case without a full stop, name the file, line, key or path, what was expected and what
@@ -73,6 +74,10 @@ class StoreError(MlopsError):
 
 
 class ServingError(MlopsError):
+    pass
+
+
+class LaunchError(MlopsError):
     pass
 
 

@@ -1,6 +1,6 @@
 """Every place to plug in, on one screen.
 
-The first seven hooks offer: name -> class. The core decides which is used, so none is `firstresult`.
+The first eight hooks offer: name -> class. The core decides which is used, so none is `firstresult`.
 The others watch: they are told what happened and change nothing.
 """
 
@@ -41,6 +41,11 @@ def mlops_deployer() -> Mapping[str, type]:  # type: ignore[empty-body]
 @hookspec
 def mlops_monitor() -> Mapping[str, type]:  # type: ignore[empty-body]
     """Offers monitors by name."""
+
+
+@hookspec
+def mlops_launcher() -> Mapping[str, type]:  # type: ignore[empty-body]
+    """Offers launchers by name: they send a project to run on another machine."""
 
 
 @hookspec

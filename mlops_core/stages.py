@@ -9,7 +9,7 @@ It never sees the flow, the composed declaration, or another plugin.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -19,12 +19,14 @@ from mlops_core.contracts import (
     Goal,
     Job,
     Params,
+    Parcel,
     Predict,
     Profile,
     Run,
     Scores,
     Serving,
     Space,
+    Submission,
     Table,
     Tuned,
     Verdict,
@@ -136,6 +138,36 @@ class Monitor(Protocol):
 
     def judge(self, profile: Profile, window: Window) -> Verdict:
         """Healthy, alarm, or unknown (too few rows), with the statistic and the limit per column."""
+        ...
+
+
+@runtime_checkable
+class Launcher(Protocol):
+    """Sends a project to run on another machine, and tells how it stands there.
+
+    Each verb raises LaunchError or UsageError at once, in words, where that machine does not answer, is another
+    one than its client can talk to, or knows no submission of that id.
+    """
+
+    def submit(self, parcel: Parcel) -> Submission:
+        """Sends it. The values of `parcel.secrets` are read from the environment here, and are never kept or shown."""
+        ...
+
+    def follow(self, id: str, out: Callable[[str], None], notice: Callable[[str], None]) -> Submission:
+        """Gives each piece of its output to `out`, from the first, and returns when it is over.
+
+        A cut connection is made anew without a piece lost or told twice; `notice` is told of it in a line.
+        """
+        ...
+
+    def status(self, id: str) -> Submission: ...
+
+    def all(self) -> Sequence[Submission]:
+        """Every submission of this plugin there, the latest first."""
+        ...
+
+    def stop(self, id: str) -> bool:
+        """Ends it, with what it started; False where it was over."""
         ...
 
 

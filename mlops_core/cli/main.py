@@ -26,6 +26,7 @@ COMMANDS = {
     "feedback": "give labels to logged predictions, from a file",
     "forget": "erase a subject from everything that was logged of it",
     "keys": "make, list and revoke the keys of callers",
+    "submit": "run a command on a Ray cluster: follow it, stop it, list what was sent",
     "deploy": "make the endpoint as declared, without a stage before it; stop it",
     "stop": "stop the endpoint",
     "config": "the composed declaration, and where each value came from",
@@ -89,11 +90,16 @@ class _Parser(argparse.ArgumentParser):
 
 def _run(command: str, words: Sequence[str]) -> int:
     parser = parser_of(command)
+    module = importlib.import_module(f"mlops_core.cli.{command}")
+    rest: Sequence[str] = ()
+    if getattr(module, "SENDS", False) and "--" in words:  # what follows is another command's
+        words, rest = words[: words.index("--")], words[words.index("--") + 1 :]
     try:
         args = parser.parse_intermixed_args(words)
     except TypeError:  # sub-commands of a command cannot be intermixed
         args = parser.parse_args(words)
-    code: int = importlib.import_module(f"mlops_core.cli.{command}").run(args)
+    args.rest = list(rest)
+    code: int = module.run(args)
     return code
 
 

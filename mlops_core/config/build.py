@@ -53,6 +53,8 @@ def build(values: Mapping[str, Any], contract: Mapping[str, Any], plugins: Plugi
         privacy=real["privacy"],
         store=real["store"],
         signing=real["signing"],
+        launcher=choice("launcher", real["launcher"]) if real.get("launcher") else None,
+        travel={k: v for k, v in (real.get("launcher") or {}).items() if k in RESERVED["launcher"] - {"plugin"}},
         text=text(values),
     )
 

@@ -13,7 +13,7 @@ from mlops_core.contracts import KINDS, Kind
 from mlops_core.errors import did_you_mean
 from mlops_core.plugins import Plugins
 
-GROUPS: tuple[Kind, ...] = ("data", "trainer", "tuner", "deployer", "monitor")
+GROUPS: tuple[Kind, ...] = ("data", "trainer", "tuner", "deployer", "monitor", "launcher")
 
 
 class Presets:

@@ -94,6 +94,7 @@ class Keys:
     slices: tuple[str, ...] = ()
     deployer: Mapping[str, Any] | None = None
     monitor: Mapping[str, Any] | None = None
+    launcher: Mapping[str, Any] | None = None
     observers: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     trust: tuple[Literal["pickle"], ...] = ()
     rollout: RolloutKeys = field(default_factory=RolloutKeys)
@@ -104,11 +105,11 @@ class Keys:
 
 ORDER = (
     "name", "seed", "data", "trainer", "tuner", "metric", "gate", "slices", "deployer", "rollout", "monitor",
-    "observers", "trust", "privacy", "store", "signing",
+    "observers", "trust", "privacy", "store", "signing", "launcher",
 )  # fmt: skip
 """The keys as a person reads them: along the life of a model."""
 
-OWN: Mapping[str, type] = {"data": DataKeys, "tuner": TunerKeys}
+OWN: Mapping[str, type] = {"data": DataKeys, "tuner": TunerKeys, "launcher": LauncherKeys}
 """The core's keys in a section, where there is more than `plugin`."""
 
 

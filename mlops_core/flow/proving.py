@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -187,7 +189,7 @@ class Gate:
                 reasons=tuple(c.reason for c in checks),
                 evaluation=evaluation,
                 created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                code=_revision(context.workspace.root),
+                code=revision(context.workspace.root),
                 config={"text": d.text},
                 run=context.run.id if context.run else "",
             )
@@ -299,8 +301,13 @@ def _blank(column: Column, values: Any) -> Any:
     return np.full_like(values, round(mean) if whole and len(known) else mean)
 
 
-def _revision(root: Path) -> dict[str, Any]:
-    """The project's git revision, and whether it had uncommitted changes; empty outside git."""
+def revision(root: Path) -> dict[str, Any]:
+    """The project's git revision, and whether it had uncommitted changes; empty outside git.
+
+    Where the project was sent to, git is not there: MLOPS_REVISION says what it was at home.
+    """
+    if os.environ.get("MLOPS_REVISION"):
+        return dict(json.loads(os.environ["MLOPS_REVISION"]))
 
     def git(*words: str) -> str | None:
         try:
@@ -311,7 +318,7 @@ def _revision(root: Path) -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    revision = git("rev-parse", "HEAD")
+    found = git("rev-parse", "HEAD")
     return (
-        {} if not revision else {"git": revision, "dirty": git("status", "--porcelain", "--", ".", f":!{STATE}") != ""}
+        {} if not found else {"git": found, "dirty": git("status", "--porcelain", "--", ".", f":!{STATE}") != ""}
     )

@@ -1,4 +1,4 @@
-"""Ray: tuner `ray` (Ray Tune) and deployer `ray_serve` (Ray Serve)."""
+"""Ray: tuner `ray` (Ray Tune), deployer `ray_serve` (Ray Serve) and launcher `ray` (Ray Jobs)."""
 
 from __future__ import annotations
 
@@ -19,3 +19,10 @@ def mlops_deployer() -> Mapping[str, type]:
     from mlops_ray.deployer import RayServeDeployer
 
     return {"ray_serve": RayServeDeployer}
+
+
+@hookimpl
+def mlops_launcher() -> Mapping[str, type]:
+    from mlops_ray.jobs import RayLauncher
+
+    return {"ray": RayLauncher}

@@ -33,6 +33,8 @@ SILENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # one machine: every socket on loopback
     "RAY_agent_register_timeout_ms": "300000",  # a busy machine is no reason to give up
 }
+# What a job of a cluster finds: the files and modules that they name are in that cluster's memory, not in ours.
+OF_ANOTHER = ("RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_ADDRESS")
 
 
 @contextlib.contextmanager
@@ -67,7 +69,8 @@ def started(
     """A Ray of our own in `folder`, with `env` in all of its processes."""
     import ray
 
-    settings = SILENT | {"PYTHONPATH": _pythonpath()} | _token(folder) | dict(env or {})
+    settings: dict[str, str | None] = {**SILENT, "PYTHONPATH": _pythonpath(), **_token(folder), **(env or {})}
+    settings |= dict.fromkeys(OF_ANOTHER)
     modules = [m for m in preload if m]
     if modules:
         settings["RAY_preload_python_modules"] = ",".join(modules)
@@ -177,18 +180,22 @@ def _pythonpath() -> str:
 
 
 @contextlib.contextmanager
-def environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """`settings` in the environment of this process and of those it starts, for as long as the block."""
+def environment(settings: Mapping[str, str | None]) -> Iterator[None]:
+    """`settings` in the environment of this process and of those it starts, for as long as the block; None unsets."""
     before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
+    _set(settings)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set(before)
+
+
+def _set(settings: Mapping[str, str | None]) -> None:
+    for name, value in settings.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextlib.contextmanager

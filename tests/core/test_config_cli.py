@@ -41,7 +41,7 @@ def test_config_prints_the_whole_declaration(project: Path, capsys: pytest.Captu
     found = yaml.safe_load(said(capsys, "config", "trainer.lr=0.5"))
     assert list(found) == [
         "name", "seed", "data", "trainer", "tuner", "metric", "gate", "slices", "deployer", "rollout", "monitor",
-        "observers", "trust", "privacy", "store", "signing",
+        "observers", "trust", "privacy", "store", "signing", "launcher",
     ]  # fmt: skip
     assert found["trainer"]["lr"] == 0.5 and found["trainer"]["extra"] == {"token": "${oc.env:GUEST_TOKEN,none}"}
     assert json.loads(said(capsys, "config", "trainer.lr=0.5", "--json")) == found
