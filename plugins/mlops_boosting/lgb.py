@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -108,7 +107,6 @@ class _Trees:
     def __init__(self, options: LightGBM, table: Table, job: Job) -> None:
         import lightgbm
 
-        lightgbm.register_logger(logging.getLogger("lightgbm"))  # it prints what it also raises
         self.classes = table.classes
         self.params: dict[str, Any] = {
             "objective": OBJECTIVES[options.loss if table.task == "regression" else table.task],

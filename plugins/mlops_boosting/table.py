@@ -74,12 +74,19 @@ def read(options: Boosting, dataset: Dataset) -> Table:
 def _matrix(encoder: Encoder, columns: Columns) -> Any:
     import numpy as np
 
-    inputs = encoder.encode(columns)
+    with np.errstate(over="ignore"):  # told below
+        inputs = encoder.encode(columns)
     parts = [inputs["matrix"]] if "matrix" in inputs else []
     parts += [inputs[a.name].reshape(len(inputs[a.name]), -1) for a in encoder.arrays]
     matrix = np.concatenate(parts, 1)
-    if np.isinf(matrix).any():
-        raise TrainingError("a number is infinite, or beyond what 32 bits hold; forbid it in the contract or scale it")
+    beyond = np.flatnonzero(np.isinf(matrix).any(0))
+    if len(beyond):
+        names = [n.name for n in encoder.numbers]
+        where = f"column {names[beyond[0]]!r}" if beyond[0] < len(names) else "an array"
+        raise TrainingError(
+            f"{where} holds a number that is infinite, or beyond what 32 bits hold; scale it, "
+            "or forbid it in the contract"
+        )
     return matrix
 
 

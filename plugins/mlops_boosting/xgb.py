@@ -119,6 +119,7 @@ class _Trees:
             self.params["num_class"] = table.classes
         if any(monotone := table.monotone(options.monotone)):
             self.params["monotone_constraints"] = f"({','.join(map(str, monotone))})"
+        _refuse_params(options.params, self.params)
         types = ["c" if table.is_category(i) else "q" for i in range(table.width)]
         with _told():
             self.train, self.held = (
@@ -206,31 +207,38 @@ def _margin(base: float, objective: str) -> float:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Tells what XGBoost raises, and a parameter that it does not know, as a TrainingError."""
+    """Tells what XGBoost raises as a TrainingError."""
     import xgboost
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore")
-        warnings.filterwarnings("error", message=r"(?s).*Parameters: \{.*are not used")
-        try:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters of them was told by `_refuse_params`
             yield
-        except UserWarning as warning:
-            unknown = re.findall(r'"(\w+)"', str(warning))
-            raise TrainingError(
-                f"params.{unknown[0]}: XGBoost's trees have no such parameter; {_near(unknown[0])}"
-            ) from None
-        except xgboost.core.XGBoostError as error:
-            lines = re.sub(r"^\[[\d:]+\] \S+: ", "", str(error)).splitlines()
-            raise TrainingError(f"XGBoost refuses: {lines[0].strip()}") from error
+    except xgboost.core.XGBoostError as error:
+        lines = re.sub(r"^\[[\d:]+\] \S+: ", "", str(error)).splitlines()
+        raise TrainingError(f"XGBoost refuses: {lines[0].strip()}") from error
 
 
-def _near(name: str) -> str:
+def _refuse_params(given: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """XGBoost only warns of what it does not know, and where there is no GPU: a round on a few rows shows both."""
     import xgboost
 
-    def names(config: Any) -> Iterator[str]:
-        for key, value in config.items() if isinstance(config, dict) else ():
-            yield from names(value) if isinstance(value, dict) else [key]
+    first = 0 if "num_class" in params or params["objective"] == OBJECTIVES["binary"] else 1  # gamma minds a 0
+    labels = [float(i) for i in range(first, first + params.get("num_class", 2))]
+    few = xgboost.DMatrix([[label] for label in labels], labels)
+    asked = {k: params[k] for k in ("objective", "num_class", "validate_parameters") if k in params}
+    with warnings.catch_warnings(record=True) as caught, _told():
+        warnings.simplefilter("always")
+        booster = xgboost.train({**asked, **given}, few, 1)
+    for text in (str(warning.message) for warning in caught):
+        if unknown := re.search(r'Parameters: \{ "(\w+)"', text):
+            known = set(_names(json.loads(booster.save_config()))) - set(XGBoost.OWN) - set(XGBoost.FIXED)
+            near = did_you_mean(unknown[1], sorted(known))
+            raise TrainingError(f"params.{unknown[1]}: XGBoost's trees have no such parameter; {near}")
+        if "Device is changed" in text:
+            raise TrainingError(f"params.device: XGBoost finds no device {given.get('device')!r} here")
 
-    booster = xgboost.train({"verbosity": 0}, xgboost.DMatrix([[0.0], [1.0]], [0.0, 1.0]), 1)
-    known = set(names(json.loads(booster.save_config()))) - set(XGBoost.OWN) - set(XGBoost.FIXED)
-    return did_you_mean(name, sorted(known))
+
+def _names(config: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in config.items():
+        yield from _names(value) if isinstance(value, dict) else [key]
