@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlops_core import Trials
+from mlops_core import Trials, better
 from mlops_core.contracts import Goal, Scores, Trial
 from mlops_ray.points import Point, Points
 
 HOPELESS = 5
+LEEWAY = 2.0  # seconds in which a trial that took too long may write where it stands
 
 
 @dataclass
@@ -23,9 +25,30 @@ class Running:
     """A trial at work, as far as it told."""
 
     point: Point
-    began: float = field(default_factory=time.monotonic)
+    began: float | None = None  # None while it waits, for the first time or to be tried again
+    before: float = 0.0  # seconds of attempts that died
     step: int = 0
     scores: Scores = field(default_factory=dict)
+
+    @property
+    def attempt(self) -> float:
+        """Seconds of the attempt under way."""
+        return 0.0 if self.began is None else time.monotonic() - self.began
+
+    @property
+    def seconds(self) -> float:
+        """How long it has held its resources."""
+        return self.before + self.attempt
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What ends a search, or a trial, early: seconds of `amount` GPUs or cores, trials without a better score."""
+
+    cost: float | None = None
+    amount: float = 1.0
+    patience: int = 0
+    timeout: float | None = None
 
 
 @dataclass
@@ -37,23 +60,70 @@ class Board:
     goal: Goal
     out: Path
     report: Callable[..., None]
+    limits: Limits = field(default_factory=Limits)
     running: dict[str, Running] = field(default_factory=dict)
+    late: set[str] = field(default_factory=set)
     finished: int = 0
     failed: int = 0
     fatal: str = ""
     written: float = 0.0
+    best: Scores | None = None
+    idle: int = 0  # trials that finished since the best
+    used: float = 0.0  # seconds of trials that ended, and of those that a kill cut off
+
+    def __post_init__(self) -> None:
+        if len(self.known):  # else all failed, and the search begins anew
+            self.used = max(self._kept(), sum(t.seconds for t in self.known))
+        elif not self.known.path.exists():
+            self.used = self._kept()
+
+    def _kept(self) -> float:
+        with contextlib.suppress(OSError, ValueError):
+            return float((self.out / "seconds").read_text())
+        return 0.0
+
+    @property
+    def cost(self) -> float:
+        """GPU-seconds, or core-seconds, that trials used, those at work included."""
+        return self.limits.amount * (self.used + sum(r.seconds for r in self.running.values()))
+
+    @property
+    def spent(self) -> bool:
+        return self.limits.cost is not None and self.cost >= self.limits.cost
+
+    @property
+    def stale(self) -> bool:
+        return 0 < self.limits.patience <= self.idle
 
     def tell(self, trial: Trial) -> None:
         """A trial that finished in an earlier attempt at this search."""
         self.finished += 1
         self.failed += trial.state == "failed"
+        self._weigh(trial)
         self.report(self.finished, trial.scores)
 
     def next(self, trial_id: str) -> Point | None:
-        point = self.points.next()
+        point = None if self.stale or self.spent else self.points.next()
         if point:
             self.running[trial_id] = Running(point)
         return point
+
+    def started(self, trial_id: str) -> None:
+        if trial_id in self.running:
+            self.running[trial_id].began = time.monotonic()
+
+    def stumbled(self, trial_id: str) -> None:
+        """An attempt died; the trial waits for the next."""
+        run = self.running.get(trial_id)
+        if run:
+            run.before, run.began = run.seconds, None
+
+    def overdue(self) -> set[str]:
+        """The trials that have had their time; asked often, so this also keeps the count of the cost."""
+        self._show()
+        if self.limits.timeout is not None:
+            self.late |= {t for t, run in self.running.items() if run.attempt > self.limits.timeout + LEEWAY}
+        return self.late & self.running.keys()
 
     def scored(self, trial_id: str, result: Mapping[str, Any]) -> None:
         if result.get("fatal"):
@@ -68,6 +138,8 @@ class Board:
         self._keep(trial_id, state, "" if state != "failed" else "it ended without a score")
 
     def broke(self, trial_id: str, why: str) -> None:
+        if trial_id in self.late:
+            why = f"it took longer than {self.limits.timeout:g} s and was killed; output.log says where it stood"
         self._keep(trial_id, "failed", why)
 
     def close(self) -> None:
@@ -75,6 +147,9 @@ class Board:
         for trial_id in list(self.running):
             if self.running[trial_id].scores:
                 self._keep(trial_id, "pruned")
+        self.used += sum(run.seconds for run in self.running.values())
+        self.running.clear()
+        self._show(force=True)
         (self.out / "live.json").unlink(missing_ok=True)
 
     @property
@@ -85,18 +160,26 @@ class Board:
         run = self.running.pop(trial_id, None)
         if run is None or self.fatal:
             return
-        seconds, scores = time.monotonic() - run.began, dict(run.scores)
+        seconds, scores = run.seconds, dict(run.scores)
         trial = Trial(
             number=run.point.number, params=run.point.params, scores=scores, state=state, seconds=seconds, error=error
         )
+        self.used += seconds
         self.known.add(trial)
         self.points.tell(trial)
+        self._weigh(trial)
         self.finished += 1
         self.failed += state == "failed"
         if state != "failed":
             shutil.rmtree(self.out / "trials" / f"{trial.number:04d}" / "scratch", ignore_errors=True)
         self._show(force=True)
         self.report(self.finished, scores)
+
+    def _weigh(self, trial: Trial) -> None:
+        if trial.state == "failed" or self.goal.metric not in trial.scores:
+            return
+        first_or_better = better(trial.scores, self.best, self.goal)
+        self.best, self.idle = (trial.scores, 0) if first_or_better else (self.best, self.idle + 1)
 
     def _show(self, force: bool = False) -> None:
         """`live.json`: the trials at work, for a table beside trials.jsonl; at most once a second."""
@@ -110,12 +193,16 @@ class Board:
                 "params": r.point.params,
                 "step": r.step,
                 "scores": r.scores,
-                "seconds": now - r.began,
+                "seconds": r.seconds,
             }
             for r in self.running.values()
         ]
-        file = self.out / "live.json"
-        file.with_suffix(".tmp").write_text(
-            json.dumps({"running": running, "finished": self.finished, "of": self.points.total}, default=str)
-        )
-        os.replace(file.with_suffix(".tmp"), file)
+        live = {"running": running, "finished": self.finished, "of": self.points.total}
+        _write(self.out / "live.json", json.dumps(live, default=str))
+        _write(self.out / "seconds", f"{self.used + sum(r.seconds for r in self.running.values()):.3f}")
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all."""
+    file.with_suffix(".tmp").write_text(text)
+    os.replace(file.with_suffix(".tmp"), file)

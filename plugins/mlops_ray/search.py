@@ -46,13 +46,22 @@ class Search:
     trials: points to try in all
     sampler: how points are chosen; auto is Optuna's Gaussian process up to 100 trials, its TPE beyond and where
         dimensions have conditions
-    scheduler: asha stops trials that fall behind others at the same step; none lets each run to its end
-    grace: steps (epochs, rounds) that asha leaves every trial
-    reduction: asha lets the best of this many go on at each rung
+    scheduler: asha stops trials that fall behind others at the same step; hyperband is asha in three brackets, each of
+        which waits longer before it judges (for curves that cross); median stops what is below the median of the
+        others' means up to that step; none lets each run to its end
+    grace: steps (epochs, rounds) that a scheduler leaves every trial
+    reduction: asha and hyperband let the best of this many go on at each rung
     points: values per continuous dimension, for sampler grid
     concurrency: trials at the same time; 0 is as many as the resources allow
     resources: what one trial needs
     time_budget: when to stop the search, such as 10m or 2h, or seconds; no limit by default
+    cost: GPU time that all trials together may use, such as 8h (eight hours on one GPU, or one on eight), and core
+        time where a trial asks for no GPU; counts on where a killed search goes on; no limit by default
+    patience: finished trials in a row without a better score after which no more are begun; 0 is no limit. It is the
+        rule of optuna.terminator.BestValueStagnationEvaluator; Optuna's bound on the regret (Makarova et al. 2022) says
+        more of a space without conditions, but wants the error of the metric itself, by cross-validation
+    trial_timeout: how long one trial may take, such as 10m; its process is then killed and it has failed, without
+        another try; its output.log says where it stood; no limit by default
     max_failures: how often a trial that fails is tried again
     preload: modules that workers import while they start, such as torch
     address: local, auto, or host:port of a Ray cluster
@@ -60,27 +69,32 @@ class Search:
 
     trials: Annotated[int, Ge(1)] = 16
     sampler: Literal["auto", "optuna", "random", "grid"] = "auto"
-    scheduler: Literal["asha", "none"] = "asha"
+    scheduler: Literal["asha", "hyperband", "median", "none"] = "asha"
     grace: Annotated[int, Ge(1)] = 5
     reduction: Annotated[float, Gt(1)] = 3
     points: Annotated[int, Ge(1)] = 5
     concurrency: Annotated[int, Ge(0)] = 0
     resources: Resources = field(default_factory=Resources)
     time_budget: str | float | None = None
+    cost: str | float | None = None
+    patience: Annotated[int, Ge(0)] = 0
+    trial_timeout: str | float | None = None
     max_failures: Annotated[int, Ge(0)] = 2
     preload: tuple[str, ...] = ()
     address: str = "local"
 
     def __post_init__(self) -> None:
-        seconds = self.seconds()
-        if seconds is not None and seconds <= 0:
-            raise ValueError(f"time_budget must be more than nothing, got {self.time_budget!r}")
+        for option in ("time_budget", "cost", "trial_timeout"):
+            seconds = self.seconds(option)
+            if seconds is not None and seconds <= 0:
+                raise ValueError(f"{option} must be more than nothing, got {getattr(self, option)!r}")
 
-    def seconds(self) -> float | None:
-        """The time budget in seconds."""
-        if not isinstance(self.time_budget, str):
-            return self.time_budget
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", self.time_budget)
-        if not parts or re.sub(r"[\d.\s]|[smhd]", "", self.time_budget):
-            raise ValueError(f"time_budget must be a time such as 90s, 10m or 1h30m, got {self.time_budget!r}")
+    def seconds(self, option: str = "time_budget") -> float | None:
+        """A limit in seconds."""
+        value = getattr(self, option)
+        if not isinstance(value, str):
+            return None if value is None else float(value)
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value)
+        if not parts or re.sub(r"[\d.\s]|[smhd]", "", value):
+            raise ValueError(f"{option} must be a time such as 90s, 10m or 1h30m, got {value!r}")
         return sum(float(number) * _SECONDS[unit] for number, unit in parts)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray  # noqa: TID253 - this module is imported by the search alone
 from ray import tune  # noqa: TID253
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler  # noqa: TID253
+from ray.tune.schedulers import (  # noqa: TID253
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
 from ray.tune.search import Searcher  # noqa: TID253
 
 from mlops_core import Trials
 from mlops_core.contracts import Goal, Space, Tuned
 from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
-from mlops_ray.board import Board
+from mlops_ray.board import Board, Limits
 from mlops_ray.points import Points, check_optuna
 from mlops_ray.runtime import environment, private_folder, ray_running
 from mlops_ray.search import Resources, Search
@@ -44,22 +49,23 @@ def sweep(
     check_optuna()
     known = Trials(out)
     points = Points(tuner, space, goal, out, known)
-    board = Board(points=points, known=known, goal=goal, out=out, report=report)
+    board = Board(points=points, known=known, goal=goal, out=out, report=report, limits=_limits(tuner))
     for trial in known:
         board.tell(trial)
     left = points.total - board.finished
-    if left <= 0:
+    if left <= 0 or (len(known) and (board.stale or board.spent)):
         return known.tuned(goal)
     modules = (*tuner.preload, "ray.tune", "mlops_ray.trial")
     running = ray_running(tuner.address, TrainingError, env=ENVIRONMENT, preload=modules)
     with environment(ENVIRONMENT), private_folder() as storage, running:
         refuse_impossible(tuner.resources)
-        _run(tuner, Attempt(objective, goal, out, _told(tuner.resources)), board, left, storage)
+        _run(tuner, Attempt(objective, goal, out, _told(tuner.resources), board.limits.timeout), board, left, storage)
     board.close()
     if board.fatal:
         raise TrainingError(board.fatal)
     if not len(known):
-        raise TrainingError(f"no trial reported a score within the time budget of {tuner.time_budget}")
+        limit = f"cost of {tuner.cost}" if board.spent else f"time budget of {tuner.time_budget}"
+        raise TrainingError(f"no trial reported a score within the {limit}")
     return known.tuned(goal)
 
 
@@ -67,13 +73,6 @@ def _run(tuner: Search, attempt: Attempt, board: Board, left: int, storage: Path
     def trial(config: dict[str, Any]) -> None:
         attempt(config)
 
-    asha = ASHAScheduler(
-        time_attr="step",
-        max_t=max(100_000, tuner.grace),
-        grace_period=tuner.grace,
-        reduction_factor=tuner.reduction,
-        stop_last_trials=False,
-    )
     tune.run(
         trial,
         name="sweep",
@@ -81,7 +80,7 @@ def _run(tuner: Search, attempt: Attempt, board: Board, left: int, storage: Path
         mode=board.goal.mode,
         num_samples=left,
         search_alg=Suggest(board),
-        scheduler=asha if tuner.scheduler == "asha" else FIFOScheduler(),
+        scheduler=_scheduler(tuner),
         stop=Stop(board),
         time_budget_s=tuner.seconds(),
         resources_per_trial=tune.PlacementGroupFactory([bundle(tuner.resources)]),
@@ -92,6 +91,32 @@ def _run(tuner: Search, attempt: Attempt, board: Board, left: int, storage: Path
         callbacks=[Watch(board)],
         storage_path=str(storage),
         verbose=0,
+    )
+
+
+def _scheduler(tuner: Search) -> TrialScheduler:
+    if tuner.scheduler == "none":
+        return FIFOScheduler()
+    if tuner.scheduler == "median":
+        # a pause, which it offers while it has seen too few, would begin a trial again
+        return MedianStoppingRule(time_attr="step", grace_period=tuner.grace, min_time_slice=math.inf)
+    # HyperBandScheduler pauses too: its brackets without pauses are what its authors made of it (Li et al. 2020)
+    return AsyncHyperBandScheduler(
+        time_attr="step",
+        max_t=max(100_000, tuner.grace),
+        grace_period=tuner.grace,
+        reduction_factor=tuner.reduction,
+        brackets=3 if tuner.scheduler == "hyperband" else 1,
+        stop_last_trials=False,
+    )
+
+
+def _limits(tuner: Search) -> Limits:
+    return Limits(
+        cost=tuner.seconds("cost"),
+        amount=tuner.resources.gpus or tuner.resources.cpus or 1.0,
+        patience=tuner.patience,
+        timeout=tuner.seconds("trial_timeout"),
     )
 
 
@@ -132,8 +157,16 @@ class Watch(_Told, tune.Callback):  # type: ignore[misc]  # Ray is untyped to us
         self.board = board
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        if trial.trial_id in self.board.running and not self.board.running[trial.trial_id].scores:
-            self.board.running[trial.trial_id].began = time.monotonic()
+        self.board.started(trial.trial_id)
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.board.stumbled(trial.trial_id)
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        overdue = self.board.overdue()
+        for trial in [t for t in trials if t.trial_id in overdue and t.temporary_state.ray_actor]:
+            trial.max_failures = 0  # what hung once would hang again
+            ray.kill(trial.temporary_state.ray_actor)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
         self.board.scored(trial.trial_id, result)
@@ -146,7 +179,8 @@ class Watch(_Told, tune.Callback):  # type: ignore[misc]  # Ray is untyped to us
 
 
 class Stop(_Told, tune.Stopper):  # type: ignore[misc]  # Ray is untyped to us
-    """Ends a search that cannot succeed: its metric is never reported, or nothing but failures so far."""
+    """Ends a search that cannot succeed (its metric is never reported, or nothing but failures so far), or whose cost
+    is spent."""
 
     def __init__(self, board: Board) -> None:
         self.board = board
@@ -155,7 +189,7 @@ class Stop(_Told, tune.Stopper):  # type: ignore[misc]  # Ray is untyped to us
         return bool(result.get("fatal"))
 
     def stop_all(self) -> bool:
-        return bool(self.board.fatal) or self.board.hopeless
+        return bool(self.board.fatal) or self.board.hopeless or self.board.spent
 
 
 def _reason(trial: Any) -> str:

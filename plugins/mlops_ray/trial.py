@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mlops_core import NoMetric, better, judged
 from mlops_core.contracts import Goal, Params, Pruned, Scores
@@ -25,6 +26,7 @@ class Attempt:
     goal: Goal
     out: Path
     resources: Mapping[str, float]
+    timeout: float | None = None
 
     def __call__(self, config: Mapping[str, Any]) -> None:
         from ray import tune
@@ -35,6 +37,7 @@ class Attempt:
             log = stack.enter_context((folder / "output.log").open("a", buffering=1))
             stack.enter_context(contextlib.redirect_stdout(log))
             stack.enter_context(contextlib.redirect_stderr(log))
+            stack.enter_context(_telling_where(self.timeout, log))
             last = self._run(config["params"], folder)
         _tidy()
         tune.report(last)
@@ -53,6 +56,17 @@ class Attempt:
             traceback.print_exc()
             raise TrainingError(_words(error)) from None
         return told.message(scores, state="done")
+
+
+@contextlib.contextmanager
+def _telling_where(timeout: float | None, log: TextIO) -> Iterator[None]:
+    """A trial that takes too long writes where it stands before it is killed, even from a loop in C."""
+    if timeout is not None:
+        faulthandler.dump_traceback_later(timeout, file=log)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class _Told:

@@ -42,7 +42,7 @@ TREE = {
 
 # A project's own module, which a worker can import only because the driver can.
 OBJECTIVES = '''
-import os, signal, time
+import ctypes, os, resource, signal, time
 from mlops_core.contracts import Pruned
 
 def smooth(params, out, report, resources=None):
@@ -79,6 +79,35 @@ def fragile(params, out, report, resources=None):
     if params["x"] == 3:
         raise Pruned
     return {"auroc": 0.5 + params["x"] / 100}
+
+def crossing(params, out, report, resources=None):
+    """Better with every x, and worse at first: only who waits learns it."""
+    for step in range(1, 31):
+        report(step, {"auroc": params["x"] * (step - 8) / 100})
+        time.sleep(0.01)
+    return {"auroc": params["x"] * 22 / 100}
+
+def deadly(params, out, report, resources=None):
+    """x=0 hangs in C and holds the interpreter's lock; x=1 finds no memory; x=2 is killed; x=3 is well."""
+    with (out / "pids").open("a") as file:
+        print(os.getpid(), file=file)
+    report(1, {"auroc": 0.1})
+    if params["x"] == 0:
+        ctypes.PyDLL(None).pause()
+    if params["x"] == 1:
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (2**31, hard))
+        try:
+            bytearray(2**40)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    if params["x"] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"auroc": 0.5}
+
+def flat(params, out, report, resources=None):
+    time.sleep(0.1)
+    return {"auroc": 0.5 - params["x"] / 1e6}
 
 def broken(params, out, report, resources=None):
     raise ValueError("no convergence")
@@ -184,6 +213,56 @@ def test_the_time_budget_ends_the_search_with_what_there_is(objectives, tmp_path
     assert tuned.scores["auroc"] >= 0.5
 
 
+@pytest.mark.parametrize("scheduler", ["hyperband", "median"])
+def test_other_schedulers_stop_what_is_behind(objectives, tmp_path, scheduler):
+    space = {"x": Distribution(kind="grid", args=(list(range(12)),))}
+    options = {"sampler": "grid", "scheduler": scheduler, "grace": 2, "reduction": 2, "concurrency": 1, "trials": 12}
+    tuned, _ = search(objectives.steps, space, tmp_path, **options)
+    states = {t.params["x"]: t.state for t in tuned.trials}
+    assert len(states) == 12
+    assert set(states.values()) == {"done", "pruned"}
+    assert tuned.params == {"x": 0}
+    for folder in (tmp_path / "trials").iterdir():  # none was begun twice: a pause would
+        assert len((folder / "pid").read_text().split()) == 1
+
+
+def test_a_hang_a_kill_and_want_of_memory_are_told_and_cost_no_other_trial(objectives, tmp_path):
+    options = {"sampler": "grid", "scheduler": "none", "max_failures": 1, "trial_timeout": "3s", "concurrency": 2}
+    tuned, _ = search(objectives.deadly, ONE, tmp_path, **options)
+    found = {t.params["x"]: t for t in tuned.trials}
+    assert {x: t.state for x, t in found.items()} == {0: "failed", 1: "failed", 2: "failed", 3: "done"}
+    assert found[0].error == "it took longer than 3 s and was killed; output.log says where it stood"
+    assert found[1].error.startswith("MemoryError (objectives_of_mine.py:")
+    assert found[2].error == "its process died (killed, or out of memory)"
+    folders = {x: tmp_path / "trials" / f"{t.number:04d}" for x, t in found.items()}
+    pids = {x: (f / "pids").read_text().split() for x, f in folders.items()}
+    assert {x: len(p) for x, p in pids.items()} == {0: 1, 1: 2, 2: 2, 3: 1}  # a hang is not tried again
+    deadline = time.monotonic() + 10
+    while alive(int(pids[0][0])):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert "in deadly" in (folders[0] / "output.log").read_text()
+
+
+def test_the_search_ends_when_nothing_better_comes(objectives, tmp_path):
+    options = {"sampler": "grid", "scheduler": "none", "patience": 4, "trials": 40, "concurrency": 1}
+    space = {"x": Distribution(kind="grid", args=(list(range(40)),))}
+    tuned, _ = search(objectives.flat, space, tmp_path, **options)
+    assert [t.params["x"] for t in tuned.trials] == [0, 1, 2, 3, 4]
+    again, _ = search(objectives.broken, space, tmp_path, **options)
+    assert again == tuned
+
+
+def test_the_cost_of_all_trials_ends_the_search_also_over_a_kill(objectives, tmp_path):
+    (tmp_path / "seconds").write_text("6")  # what a search that was killed had used
+    options = {"sampler": "grid", "scheduler": "none", "cost": "8s", "concurrency": 1, "resources": Resources(cpus=0.5)}
+    tuned, _ = search(objectives.slow, ONE, tmp_path, **options)
+    assert {t.state for t in tuned.trials} == {"pruned"}
+    assert sum(t.seconds for t in tuned.trials) == pytest.approx(10, abs=3)
+    again, _ = search(objectives.broken, ONE, tmp_path, **options)
+    assert again == tuned
+
+
 def test_a_sampler_that_comes_back_to_known_points_does_not_end_the_search(tmp_path):
     known, space = Trials(tmp_path), {"x": Distribution(kind="randint", args=(0, 5000))}
     points = Points(RayTuner(trials=40), space, GOAL, tmp_path, known)
@@ -247,6 +326,8 @@ def test_an_empty_space_is_refused(tmp_path):
 def test_options_out_of_range_are_told():
     wrong = {"trials": 0, "sampler": "tpe", "time_budget": "soon", "resources": {"memory": "much"}}
     assert {p.key for p in check_options(RayTuner, wrong)} >= {"trials", "sampler", "resources"}
+    assert "cost must be more than nothing, got 0" in str(check_options(RayTuner, {"cost": 0})[0])
+    assert RayTuner(trial_timeout="2m").seconds("trial_timeout") == 120
     assert "10m or 1h30m" in str(check_options(RayTuner, {"time_budget": "soon"})[0])
     assert RayTuner(time_budget="1h30m").seconds() == 5400
     assert Resources(memory="1.5GiB").bytes() == 3 * 2**29
