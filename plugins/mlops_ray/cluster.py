@@ -48,6 +48,7 @@ def environment_of(folder: Path, process: Mapping[str, Any]) -> dict[str, str]:
     port = {name: str(p) for name, p in zip(names, _free_ports(len(names)), strict=True)}
     first = 20_000 + os.getpid() % 60 * PORTS_OF_REPLICAS  # below the ports that systems hand out by themselves
     found = {
+        "RAY_worker_niceness": "0",  # 15 is Ray's: callers would wait for whatever else this machine does
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": port["HTTP"],
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": port["GRPC"],
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),

@@ -172,6 +172,14 @@ def test_it_answers_and_listens_on_loopback_only(endpoint, deployer, serving):
     assert deployer.stop("another", serving().state) is False
 
 
+def test_nothing_else_on_the_machine_comes_before_the_callers(endpoint):
+    """Ray would let its workers wait for every other process."""
+    own = psutil.Process().nice()
+    found = {title(p).partition(":mlops")[0]: p.nice() for p in tree(endpoint) if "ServeReplica" in title(p)}
+    found |= {"haproxy": p.nice() for p in tree(endpoint) if "haproxy" in title(p)}
+    assert found == {"ray::ServeReplica": own, "haproxy": own}
+
+
 def test_applying_what_runs_changes_nothing(endpoint, deployer, serving):
     before, began = replicas(endpoint), time.monotonic()
     assert deployer.apply(serving({1: 100})) == endpoint
