@@ -63,7 +63,7 @@ class LightGBM(Boosting):
         for two classes the answer is the probability of the second
     score_rounds: rounds between two scores
     checkpoint_rounds: rounds between checkpoints from which a killed fit goes on
-    threads: CPU threads; 0 takes as many as the job was given, or all
+    threads: CPU threads; 0 takes as many as the job was given, else all, or fewer for a small table
     params: other parameters of LightGBM, by their first names: max_bin, cat_smooth, path_smooth, extra_trees, ...
     """
 
@@ -108,6 +108,7 @@ class _Trees:
         import lightgbm
 
         self.classes = table.classes
+        self.threads = options.cpus(job, table.train.size)
         self.params: dict[str, Any] = {
             "objective": OBJECTIVES[options.loss if table.task == "regression" else table.task],
             "learning_rate": options.learning_rate,
@@ -120,11 +121,11 @@ class _Trees:
             "feature_fraction": options.colsample,
             "lambda_l1": options.reg_alpha,
             "lambda_l2": options.reg_lambda,
-            "num_threads": options.cpus(job),
+            "num_threads": self.threads,
             "metric": "none",
             "verbosity": -1,
             "deterministic": True,
-            "data_random_seed": job.seed,
+            "data_random_seed": job.seed % 2**31,
             **options.params,
         }
         if not {"force_row_wise", "force_col_wise"} & set(options.params):
@@ -140,7 +141,7 @@ class _Trees:
                 params=self.params,
             )  # fmt: skip
             self.held = lightgbm.Dataset(
-                table.held, [0.0] * len(table.held), reference=self.train, free_raw_data=False, params=self.params
+                table.held, table.held_target, reference=self.train, free_raw_data=False, params=self.params
             )
             _refuse_unknown(options.params, self.train)
 
@@ -168,7 +169,8 @@ class _Trees:
     def answer(self, model: bytes, rounds: int) -> Any:
         import lightgbm
 
-        return lightgbm.Booster(model_str=model.decode()).predict(self.held.get_data(), num_iteration=rounds)
+        booster = lightgbm.Booster(model_str=model.decode())
+        return booster.predict(self.held.get_data(), num_iteration=rounds, num_threads=self.threads)
 
     def ensemble(self, model: bytes, rounds: int) -> Ensemble:
         import lightgbm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,6 +15,7 @@ from mlops_core.errors import TrainingError
 
 Share = Annotated[float, Gt(0), Le(1)]
 Loss = Literal["auto", "absolute", "huber", "poisson", "gamma", "tweedie"]
+CELLS = 100_000  # of a table, for each thread
 LOGARITHMIC = ("poisson", "gamma", "tweedie")  # their trees add up to the logarithm of the answer
 
 
@@ -55,6 +57,7 @@ class Boosting:
             raise TrainingError(f"loss {self.loss!r} is for regression, and this is a {task} task; take loss: auto")
         return "logistic" if task == "binary" else "softmax"
 
-    def cpus(self, job: Job) -> int:
-        """Threads to use; 0 is all there are."""
-        return self.threads or math.ceil(job.resources.get("cpus", 0))
+    def cpus(self, job: Job, cells: int) -> int:
+        """Threads for a table of so many numbers: those of a small one would wait for each other, and burn while so."""
+        given = self.threads or math.ceil(job.resources.get("cpus", 0))
+        return given or max(1, min(cells // CELLS, os.cpu_count() or 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -62,7 +63,7 @@ class XGBoost(Boosting):
         for two classes the answer is the probability of the second
     score_rounds: rounds between two scores
     checkpoint_rounds: rounds between checkpoints from which a killed fit goes on
-    threads: CPU threads; 0 takes as many as the job was given, or all
+    threads: CPU threads; 0 takes as many as the job was given, else all, or fewer for a small table
     params: other parameters of XGBoost's trees, such as gamma, max_bin, max_delta_step, grow_policy or device
     """
 
@@ -100,6 +101,7 @@ class _Trees:
         import xgboost
 
         self.classes = table.classes
+        self.threads = options.cpus(job, table.train.size)
         self.params: dict[str, Any] = {
             "objective": OBJECTIVES[options.loss if table.task == "regression" else table.task],
             "learning_rate": options.learning_rate,
@@ -109,7 +111,7 @@ class _Trees:
             "colsample_bytree": options.colsample,
             "reg_alpha": options.reg_alpha,
             "reg_lambda": options.reg_lambda,
-            "nthread": options.cpus(job),
+            "nthread": self.threads,
             "disable_default_eval_metric": True,
             "validate_parameters": True,
             "seed_per_iteration": True,
@@ -120,22 +122,14 @@ class _Trees:
         if any(monotone := table.monotone(options.monotone)):
             self.params["monotone_constraints"] = f"({','.join(map(str, monotone))})"
         _refuse_params(options.params, self.params)
-        types = ["c" if table.is_category(i) else "q" for i in range(table.width)]
+        more = {
+            "feature_types": ["c" if table.is_category(i) else "q" for i in range(table.width)],
+            "enable_categorical": True,
+            "nthread": self.threads,
+        }
         with _told():
-            self.train, self.held = (
-                xgboost.DMatrix(
-                    matrix,
-                    target,
-                    weight=weight,
-                    feature_types=types,
-                    enable_categorical=True,
-                    nthread=options.cpus(job),
-                )
-                for matrix, target, weight in (
-                    (table.train, table.target, table.weight),
-                    (table.held, None, None),
-                )
-            )
+            self.train = xgboost.DMatrix(table.train, table.target, weight=table.weight, **more)
+            self.held = xgboost.DMatrix(table.held, **more)
 
     def grow(self, model: bytes, rounds: int, seed: int, scored: Callable[[Callable[[], Any]], bool]) -> bytes:
         import xgboost
@@ -144,7 +138,8 @@ class _Trees:
             def after_iteration(_, model: Any, epoch: int, evals_log: Any) -> bool:
                 return scored(lambda: model.predict(self.held))
 
-        with _told():
+        with _told(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters was told by `_refuse_params`
             booster = xgboost.train(
                 {**self.params, "seed": seed},
                 self.train,
@@ -157,15 +152,10 @@ class _Trees:
         return bytes(booster.save_raw("ubj"))
 
     def answer(self, model: bytes, rounds: int) -> Any:
-        import xgboost
-
-        return xgboost.Booster(model_file=bytearray(model)).predict(self.held, iteration_range=(0, rounds))
+        return self._loaded(model).predict(self.held, iteration_range=(0, rounds))
 
     def ensemble(self, model: bytes, rounds: int) -> Ensemble:
-        import xgboost
-
-        booster = xgboost.Booster(model_file=bytearray(model))[:rounds]
-        found = json.loads(booster.save_raw("json"))["learner"]
+        found = json.loads(self._loaded(model)[:rounds].save_raw("json"))["learner"]
         base = [float(v) for v in json.loads(found["learner_model_param"]["base_score"].replace("E", "e"))]
         trees = found["gradient_booster"]["model"]
         outputs = self.classes if self.classes > 2 else 1
@@ -174,6 +164,11 @@ class _Trees:
             outputs=trees["tree_info"],
             base=[_margin(v, found["objective"]["name"]) for v in (base if len(base) > 1 else base * outputs)],
         )
+
+    def _loaded(self, model: bytes) -> Any:
+        import xgboost
+
+        return xgboost.Booster({"nthread": self.threads}, model_file=bytearray(model))
 
 
 def _nodes(tree: Mapping[str, Any]) -> list[Node]:
@@ -198,8 +193,6 @@ def _nodes(tree: Mapping[str, Any]) -> list[Node]:
 
 def _margin(base: float, objective: str) -> float:
     """The base score as what the trees add to: XGBoost keeps it as an answer."""
-    import math
-
     if objective == "binary:logistic":
         return math.log(base / (1 - base))
     return math.log(base) if objective in ("count:poisson", "reg:gamma", "reg:tweedie") else base
@@ -211,9 +204,7 @@ def _told() -> Iterator[None]:
     import xgboost
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters of them was told by `_refuse_params`
-            yield
+        yield
     except xgboost.core.XGBoostError as error:
         lines = re.sub(r"^\[[\d:]+\] \S+: ", "", str(error)).splitlines()
         raise TrainingError(f"XGBoost refuses: {lines[0].strip()}") from error
@@ -226,8 +217,8 @@ def _refuse_params(given: Mapping[str, Any], params: Mapping[str, Any]) -> None:
     first = 0 if "num_class" in params or params["objective"] == OBJECTIVES["binary"] else 1  # gamma minds a 0
     labels = [float(i) for i in range(first, first + params.get("num_class", 2))]
     few = xgboost.DMatrix([[label] for label in labels], labels)
-    asked = {k: params[k] for k in ("objective", "num_class", "validate_parameters") if k in params}
-    with warnings.catch_warnings(record=True) as caught, _told():
+    asked = {k: params[k] for k in ("objective", "num_class", "validate_parameters", "nthread") if k in params}
+    with _told(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         booster = xgboost.train({**asked, **given}, few, 1)
     for text in (str(warning.message) for warning in caught):

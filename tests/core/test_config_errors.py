@@ -316,7 +316,7 @@ ONE = {
 @pytest.mark.parametrize("case", ONE)
 def test_one_error(project: Path, case: str) -> None:
     text, expected = ONE[case]
-    trainers = sorted({"lightning", "sklearn", "guest_net", "guest_forest", "guest_small"})
+    trainers = sorted({"lightning", "sklearn", "xgboost", "lightgbm", "guest_net", "guest_forest", "guest_small"})
     expected = expected.replace("{ROOT}", str(project)).replace("{TRAINERS}", ", ".join(trainers))
     assert told(project, text) == [expected]
 

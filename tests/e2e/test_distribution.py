@@ -13,7 +13,7 @@ from mlops_core.shipped import shipped
 ROOT = Path(__file__).parents[2]
 EXTRAS = (
     "torch", "pytorch_lightning", "lightning", "ray", "sklearn", "skl2onnx", "onnx", "onnxscript", "safetensors",
-    "optuna", "dvc", "psycopg", "adbc_driver_manager", "s3fs", "model_signing",
+    "optuna", "dvc", "psycopg", "adbc_driver_manager", "s3fs", "model_signing", "xgboost", "lightgbm",
 )  # fmt: skip
 BASE = f"""
 import sys

@@ -11,7 +11,7 @@ import pytest
 
 HEAVY = {
     "torch", "pytorch_lightning", "lightning", "ray", "mlflow", "pandas", "pandera", "dvc", "sklearn", "onnx",
-    "onnxruntime", "skl2onnx", "optuna", "uvicorn", "starlette", "model_signing", "cryptography",
+    "onnxruntime", "skl2onnx", "optuna", "uvicorn", "starlette", "model_signing", "cryptography", "xgboost", "lightgbm",
 }  # fmt: skip
 TABLES = {"numpy", "polars", "pyarrow"}
 CONFIG = {"hydra", "omegaconf", "pydantic", "yaml"}

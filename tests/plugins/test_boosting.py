@@ -310,9 +310,10 @@ def test_columns_that_tell_nothing(name: str, tmp_path: Path) -> None:
 
 def test_threads_follow_the_job(tmp_path: Path) -> None:
     given = job(tmp_path, resources={"cpus": 1.5})
-    assert trainer("xgboost", threads=0).cpus(given) == 2
-    assert trainer("lightgbm", threads=3).cpus(given) == 3
-    assert trainer("lightgbm", threads=0).cpus(job(tmp_path)) == 0
+    assert trainer("xgboost", threads=0).cpus(given, 10) == 2
+    assert trainer("lightgbm", threads=3).cpus(given, 10) == 3
+    assert trainer("lightgbm", threads=0).cpus(job(tmp_path), 10) == 1
+    assert trainer("lightgbm", threads=0).cpus(job(tmp_path), 10**12) == os.cpu_count()
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -363,8 +364,7 @@ def test_credit_is_as_good_as_with_scikit_learn(tmp_path: Path, capsys: pytest.C
     columns, target = read_split(data, "test")
     found = {}
     for name in (*BOTH, "sklearn"):
-        options = {} if name == "sklearn" else {"threads": 1}
-        made = Plugins().build("trainer", Choice(plugin=name, options=options))
+        made = Plugins().build("trainer", Choice(plugin=name))
         with threadpool_limits(1):
             made.fit(data, work(tmp_path / name, "binary"))
         found[name] = score("binary", target, load_onnx(tmp_path / name / "out")(columns))["auroc"]
