@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from mlops_core.contracts import Goal, Space, Tuned
 from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
 from mlops_ray.board import Board, Limits
+from mlops_ray.deaths import deaths_of_memory, reason
 from mlops_ray.points import Points, check_optuna
 from mlops_ray.runtime import environment, private_folder, ray_running
 from mlops_ray.search import Resources, Search
@@ -57,7 +56,7 @@ def sweep(
         return known.tuned(goal)
     modules = (*tuner.preload, "ray.tune", "mlops_ray.trial")
     running = ray_running(tuner.address, TrainingError, env=ENVIRONMENT, preload=modules)
-    with environment(ENVIRONMENT), private_folder() as storage, running:
+    with environment(ENVIRONMENT), private_folder() as storage, running, deaths_of_memory():
         refuse_impossible(tuner.resources)
         _run(tuner, Attempt(objective, goal, out, _told(tuner.resources), board.limits.timeout), board, left, storage)
     board.close()
@@ -175,7 +174,7 @@ class Watch(_Told, tune.Callback):  # type: ignore[misc]  # Ray is untyped to us
         self.board.ended(trial.trial_id, trial.last_result or {})
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self.board.broke(trial.trial_id, _reason(trial))
+        self.board.broke(trial.trial_id, reason(trial))
 
 
 class Stop(_Told, tune.Stopper):  # type: ignore[misc]  # Ray is untyped to us
@@ -190,27 +189,6 @@ class Stop(_Told, tune.Stopper):  # type: ignore[misc]  # Ray is untyped to us
 
     def stop_all(self) -> bool:
         return bool(self.board.fatal) or self.board.hopeless or self.board.spent
-
-
-def _reason(trial: Any) -> str:
-    error = _error(trial)
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, TrainingError):
-        return str(cause)
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return "its process was killed, since the machine ran out of memory"
-    if isinstance(error, ray.exceptions.ActorDiedError | ray.exceptions.WorkerCrashedError):
-        return "its process died (killed, or out of memory)"
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "for no reason that ray tells"
-
-
-def _error(trial: Any) -> Any:
-    """The last exception of a trial; Tune writes it down before it tells, but loads it only later."""
-    for file, load in ((trial.pickled_error_file, pickle.loads), (trial.error_file, bytes.decode)):
-        if file and os.path.exists(file):
-            return load(Path(file).read_bytes())
-    return ""
 
 
 def bundle(resources: Resources) -> dict[str, float]:

@@ -401,6 +401,40 @@ def test_a_killed_search_repeats_no_finished_trial_in_silence_and_behind_closed_
     assert not Path(facts["folder"]).exists()
 
 
+GREEDY = """
+import json, os, psutil, sys, time
+from pathlib import Path
+from mlops_core.contracts import Distribution, Goal
+from mlops_ray.tuner import RayTuner
+
+memory = psutil.virtual_memory()
+allowed = memory.total - memory.available + 2**31
+os.environ["RAY_memory_usage_threshold"] = str(allowed / memory.total)
+os.environ["RAY_memory_monitor_refresh_ms"] = "100"
+
+def objective(params, out, report, resources=None):
+    report(1, {"m": params["x"]})
+    held = []
+    while params["x"] == 1 and len(held) < 64:
+        held.append(b"x" * 2**26)
+        time.sleep(0.02)
+    return {"m": params["x"]}
+
+space = {"x": Distribution(kind="grid", args=([0, 1, 2],))}
+tuner = RayTuner(sampler="grid", scheduler="none", max_failures=0, concurrency=1)
+tuner.search(objective, space, Goal(metric="m", mode="max", seed=5), Path(sys.argv[1]), lambda *_: None)
+"""
+
+
+def test_a_trial_that_takes_all_memory_is_killed_and_told_and_the_others_go_on(tmp_path):
+    command = [sys.executable, "-c", GREEDY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    trials = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    errors = {t["params"]["x"]: t["error"] for t in trials}
+    assert errors == {0: "", 1: "its process was killed, since the machine ran out of memory", 2: ""}
+
+
 def test_a_private_folder_goes_with_its_process_whoever_has_its_id_next(tmp_path):
     code = "from mlops_ray.runtime import private_folder as p; f = p(); print(f.__enter__(), flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as other:
