@@ -62,7 +62,8 @@ class LightGBM(Boosting):
     monotone: a number, boolean or time column -> 1 where the answer may only rise with it, -1 where it may only fall;
         for two classes the answer is the probability of the second
     score_rounds: rounds between two scores
-    checkpoint_rounds: rounds between checkpoints from which a killed fit goes on
+    checkpoint_rounds: rounds between checkpoints from which a killed fit goes on; after each, the train split is
+        predicted anew; another number leaves other trees
     threads: CPU threads; 0 takes as many as the job was given, else all, or fewer for a small table
     params: other parameters of LightGBM, by their first names: max_bin, cat_smooth, path_smooth, extra_trees, ...
     """

@@ -35,7 +35,7 @@ class Boosting:
     layout: Literal["native", "ordinal", "onehot"] = "native"
     monotone: Mapping[str, Literal[-1, 0, 1]] = field(default_factory=dict)
     score_rounds: Annotated[int, Ge(1)] = 5
-    checkpoint_rounds: Annotated[int, Ge(1)] = 100
+    checkpoint_rounds: Annotated[int, Ge(1)] = 250
     threads: Annotated[int, Ge(0)] = 0
     params: Mapping[str, Any] = field(default_factory=dict)
 

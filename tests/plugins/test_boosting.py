@@ -15,6 +15,7 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+import onnx
 import polars as pl
 import pytest
 import xgboost
@@ -139,6 +140,23 @@ def test_a_threshold_between_two_numbers_is_rounded_down() -> None:
             around = [np.nextafter(stored, np.float32(to)) for to in (-np.inf, np.inf)]
         for x in (*around, stored, np.float32(np.inf), np.float32(-np.inf)):
             assert (float(x) <= exact) == bool(x <= stored), (exact, x)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_numbers_that_lie_on_a_threshold(name: str, data: dict[Task, Dataset], tmp_path: Path) -> None:
+    trainer(name, layout="ordinal").fit(data["binary"], work(tmp_path, "binary"))
+    (trees,) = (
+        n for n in onnx.load(tmp_path / "out" / "model.onnx").graph.node if n.op_type.startswith("TreeEnsemble")
+    )
+    stored = np.array(next(a.floats for a in trees.attribute if a.name == "nodes_values"), np.float32)
+    stored = np.unique(stored[np.abs(stored) > 1e-30])  # what is nearer to 0 LightGBM takes for 0
+    beside = [np.nextafter(stored, np.float32(to)) for to in (-np.inf, np.inf)]
+    asked = np.concatenate([stored, *beside]).astype(np.float64)
+    columns = {k: np.resize(v, (len(asked), *v.shape[1:])) for k, v in split_columns(data["binary"], "test")[0].items()}
+    columns |= {"a": asked, "b": asked, "whole": asked}
+    answer = load_onnx(tmp_path / "out")(columns)["probability"][:, 1]
+    rounds = ModelFile.read(tmp_path / "out").extra["rounds"]
+    assert np.abs(answer - native(name, tmp_path, columns, rounds)).max() <= 1e-6
 
 
 @pytest.mark.parametrize("loss", ["absolute", "huber", "poisson", "gamma", "tweedie"])
