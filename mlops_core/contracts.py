@@ -164,15 +164,6 @@ Space = Mapping[str, Distribution]
 
 
 @record
-class Goal:
-    """What a search is for: the validation metric, its direction, and the seed."""
-
-    metric: str
-    mode: Mode
-    seed: int
-
-
-@record
 class Trial:
     """One tried point: its parameters, best scores, state and seconds."""
 
@@ -182,6 +173,20 @@ class Trial:
     state: Literal["done", "pruned", "failed"]
     seconds: float
     error: str = ""
+
+
+@record
+class Goal:
+    """What a search is for: the validation metric, its direction, and the seed.
+
+    `earlier` are the trials of the last search of this name, perhaps over another space or other data: a tuner may
+    learn from them.
+    """
+
+    metric: str
+    mode: Mode
+    seed: int
+    earlier: tuple[Trial, ...] = ()
 
 
 @record

@@ -119,7 +119,9 @@ class Tune:
             trust=d.trust,
             models=None if d.retrain_best else work / "models",
         )
-        goal = Goal(metric=d.metric, mode=mode, seed=d.seed)
+        latest = context.workspace.ledger.latest(d.name, self.name)
+        earlier = restore(Tuned, latest.record).trials if latest else ()
+        goal = Goal(metric=d.metric, mode=mode, seed=d.seed, earlier=earlier)
         found = context.build("tuner", d.tuner).search(objective, d.space, goal, work, _reporter(context, self.name))
         unknown = [k for k in found.params if k not in d.space]
         if unknown:

@@ -56,6 +56,8 @@ class Points:
         self.total = tuner.trials if self._fresh is None else min(tuner.trials, len(self._fresh) + len(started))
         self._only_grid = tuner.sampler == "grid"
         self._study = self._learn(tuner)
+        if tuner.warm_start:
+            self._begin_with_the_best()
 
     def next(self) -> Point | None:
         """The next point to try; None when the space or the grid is exhausted."""
@@ -143,20 +145,34 @@ class Points:
             self._sampler, self._chance = _sampler(tuner, self.space, seed), optuna.samplers.RandomSampler(seed=seed)
             direction = "maximize" if self.goal.mode == "max" else "minimize"
             self._study = optuna.create_study(sampler=self._sampler, direction=direction)
+            self._earlier = [t for t in self.goal.earlier if tuner.warm_start and self._add(t)]
             for trial in self.known:
                 self._add(trial)
         return self._study
 
-    def _add(self, trial: Trial) -> None:
+    def _begin_with_the_best(self) -> None:
+        done = [t for t in self._earlier if t.state == "done"]
+        if done:
+            best = (max if self.goal.mode == "max" else min)(done, key=lambda t: t.scores[self.goal.metric])
+            if _key(best.params) not in self._live:
+                self.queue.append(self._start(best.params))
+
+    def _add(self, trial: Trial) -> bool:
+        """Teaches the sampler a trial; not one without a score, or of another space."""
         import optuna
 
         value = trial.scores.get(self.goal.metric, math.nan)
-        if trial.state == "failed" or not math.isfinite(value):
-            return
-        params = {name: _code(self.space[name], v) for name, v in trial.params.items()}
-        dimensions = {name: self._dimensions[name] for name in params}
-        done = optuna.trial.create_trial(params=params, distributions=dimensions, value=value)
+        there = {name for name, d in self.space.items() if holds(d, trial.params)}
+        if trial.state == "failed" or not math.isfinite(value) or trial.params.keys() != there:
+            return False
+        try:
+            params = {name: _code(self.space[name], v) for name, v in trial.params.items()}
+            dimensions = {name: self._dimensions[name] for name in params}
+            done = optuna.trial.create_trial(params=params, distributions=dimensions, value=value)
+        except (ValueError, TypeError):  # a value that this space does not have
+            return False
         self._study.add_trial(done)
+        return True
 
     def _read(self) -> Iterator[Point]:
         if self._path.exists():

@@ -62,6 +62,8 @@ class Search:
         more of a space without conditions, but wants the error of the metric itself, by cross-validation
     trial_timeout: how long one trial may take, such as 10m; its process is then killed and it has failed, without
         another try; its output.log says where it stood; no limit by default
+    warm_start: true teaches the sampler the trials of the last search of this name that are points of this space too,
+        and tries the best of them first
     max_failures: how often a trial that fails is tried again
     preload: modules that workers import while they start, such as torch
     address: local, auto, or host:port of a Ray cluster
@@ -79,11 +81,14 @@ class Search:
     cost: str | float | None = None
     patience: Annotated[int, Ge(0)] = 0
     trial_timeout: str | float | None = None
+    warm_start: bool = False
     max_failures: Annotated[int, Ge(0)] = 2
     preload: tuple[str, ...] = ()
     address: str = "local"
 
     def __post_init__(self) -> None:
+        if self.warm_start and self.sampler in ("random", "grid"):
+            raise ValueError(f"warm_start teaches a sampler, and sampler {self.sampler!r} learns nothing")
         for option in ("time_budget", "cost", "trial_timeout"):
             seconds = self.seconds(option)
             if seconds is not None and seconds <= 0:

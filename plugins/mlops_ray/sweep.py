@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def sweep(
     running = ray_running(tuner.address, TrainingError, env=ENVIRONMENT, preload=modules)
     with environment(ENVIRONMENT), private_folder() as storage, running, deaths_of_memory():
         refuse_impossible(tuner.resources)
-        _run(tuner, Attempt(objective, goal, out, _told(tuner.resources), board.limits.timeout), board, left, storage)
+        told = replace(goal, earlier=())
+        _run(tuner, Attempt(objective, told, out, _told(tuner.resources), board.limits.timeout), board, left, storage)
     board.close()
     if board.fatal:
         raise TrainingError(board.fatal)

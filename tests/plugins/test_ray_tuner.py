@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -297,6 +298,36 @@ def test_where_a_condition_does_not_hold_the_parameter_is_absent(tmp_path, sampl
         assert len(again._study.trials) == 60
 
 
+def test_a_warm_start_learns_from_the_last_search_and_begins_with_its_best(tmp_path):
+    def trial(number, params, score, state="done"):
+        return Trial(number=number, params=params, scores={"auroc": score}, state=state, seconds=1)
+
+    def score(params):
+        return 1 - abs(params["momentum"] - 0.7) if "momentum" in params else 0.2
+
+    tried = [{"optimizer": "sgd", "momentum": i / 20} for i in range(20)]
+    tried += [{"optimizer": "adam", "beta": i / 20} for i in range(5)]
+    earlier = [trial(i, params, score(params)) for i, params in enumerate(tried)]
+    other = [
+        trial(20, {"optimizer": "sgd", "momentum": 1.5}, 9),  # of another space
+        trial(21, {"optimizer": "adam", "momentum": 0.5}, 9),
+        trial(22, {"optimizer": "lion", "beta": 0.5}, 9),
+        trial(23, {"optimizer": "sgd", "momentum": 0.1}, 9, "failed"),
+        Trial(number=24, params={"optimizer": "sgd", "momentum": 0.2}, scores={"f1": 9}, state="done", seconds=1),
+    ]
+    goal = replace(GOAL, earlier=(*earlier, *other))
+    points = Points(RayTuner(trials=8, warm_start=True), TREE, goal, tmp_path, Trials(tmp_path))
+    found = []
+    for _ in range(8):
+        point = points.next()
+        found.append(point.params)
+        points.tell(trial(point.number, point.params, score(point.params)))
+    assert found[0] == {"optimizer": "sgd", "momentum": 0.7}
+    assert sum(map(score, found[1:])) / 7 > 0.75  # chance gives 0.45
+    again = Points(RayTuner(trials=8, warm_start=True), TREE, goal, tmp_path, Trials(tmp_path))
+    assert [p.params for p in again.queue] == found
+
+
 def test_a_torn_line_hides_no_point_that_is_started_after_it(tmp_path):
     (tmp_path / "points.jsonl").write_text('{"number": 0, "params": {"x": 2}}\n{"number": 1, "par')
     points = Points(RayTuner(sampler="grid"), ONE, GOAL, tmp_path, Trials(tmp_path))
@@ -327,6 +358,7 @@ def test_options_out_of_range_are_told():
     wrong = {"trials": 0, "sampler": "tpe", "time_budget": "soon", "resources": {"memory": "much"}}
     assert {p.key for p in check_options(RayTuner, wrong)} >= {"trials", "sampler", "resources"}
     assert "cost must be more than nothing, got 0" in str(check_options(RayTuner, {"cost": 0})[0])
+    assert "sampler 'grid' learns nothing" in str(check_options(RayTuner, {"warm_start": True, "sampler": "grid"})[0])
     assert RayTuner(trial_timeout="2m").seconds("trial_timeout") == 120
     assert "10m or 1h30m" in str(check_options(RayTuner, {"time_budget": "soon"})[0])
     assert RayTuner(time_budget="1h30m").seconds() == 5400
