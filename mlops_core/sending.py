@@ -186,9 +186,10 @@ def _pinned(root: Path, name: str) -> tuple[str, ...]:
         return ()
     path = root / name
     try:
-        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"launcher.requirements: cannot read {path}: {getattr(error, 'strerror', error)}") from error
+    text = re.sub(r"\s*\\\n\s*", " ", text)
     lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()]
     for number, line in enumerate(lines, 1):
         if not line:

@@ -24,6 +24,8 @@ def connect(address: str) -> Any:
     headers = _greeted(url)
     with environment({**dict.fromkeys(OVERRIDES), "RAY_USAGE_STATS_ENABLED": SILENT["RAY_USAGE_STATS_ENABLED"]}):
         client = _client_class()(url, headers=headers)
+    if client._ssl_context is None:  # aiohttp calls that old-fashioned
+        client._ssl_context = True
     for name in ("job.sdk", "dashboard_sdk"):  # it tells of each connection that it closes
         logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
     return client
@@ -35,7 +37,7 @@ def url_of(address: str) -> str:
     if not text:
         raise UsageError("where to? give --address http://HEAD:8265, or launcher.address")
     scheme, _, rest = text.rpartition("://")
-    shaped = re.fullmatch(r"[^\s/?#]+(/[^\s?#]*)?", rest) and rest not in ("auto", "local")
+    shaped = re.fullmatch(r"(\[[\da-fA-F:]+\]|[^\s/?#:@]+)(:\d+)?(/[^\s?#]*)?", rest) and rest not in ("auto", "local")
     if scheme not in ("", "http", "https") or not shaped:
         raise UsageError(f"address {text!r} is not that of a Ray dashboard; expected http://HEAD:{PORT}")
     has_port = re.search(r":\d+$", rest.partition("/")[0])
@@ -122,8 +124,11 @@ def _unreachable(url: str, error: Exception) -> str:
     import requests
 
     text = str(error)
-    known = re.search(r"Connection refused|Name or service not known|No route to host|unreachable|reset", text)
-    why = "no answer in time" if isinstance(error, requests.Timeout) else known[0].lower() if known else text[:200]
+    known = re.search(r"Connection refused|Name or service not known|No route to host|unreachable", text)
+    why = (
+        known[0].lower() if known else "the connection was cut" if "aborted" in text or "reset" in text else text[:200]
+    )
+    why = "no answer in time" if isinstance(error, requests.Timeout) else why
     return f"no Ray cluster answers at {url}: {why}"
 
 

@@ -22,8 +22,15 @@ def tail(
     """Gives every piece of the output once, and how the job ended. Raises LaunchError where the cluster stays away."""
     told, answered, lost = 0, time.monotonic(), False
 
+    def heard() -> None:
+        nonlocal answered, lost
+        if lost:
+            notice("connected again")
+        answered, lost = time.monotonic(), False
+
     def give(text: str, at: int) -> None:
         nonlocal told
+        heard()
         if at + len(text) > told:
             out(text[max(0, told - at) :])
             told = at + len(text)
@@ -32,6 +39,7 @@ def tail(
         cut = asyncio.run(_pieces(client, id, give))
         try:
             found = look()
+            heard()
             if found.over:
                 give(client.get_job_logs(id), 0)
                 return found
@@ -43,10 +51,6 @@ def tail(
             if not lost:
                 notice(f"{cut}; trying again")
             lost = True
-        else:
-            if lost:
-                notice("connected again")
-            answered, lost = time.monotonic(), False
         time.sleep(PAUSE if cut else 0.1)
 
 

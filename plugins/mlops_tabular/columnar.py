@@ -20,7 +20,8 @@ class Parquet:
 
     All files must have the same columns and dtypes; a file that differs is named.
 
-    path: a file, a folder (all .parquet and .pq files in it, deep), or a pattern such as data/2024-*.parquet
+    path: a file, a folder (all .parquet and .pq files in it, deep), or a pattern such as data/2024-*.parquet;
+        also as a URL, s3://bucket/data/
     columns: the columns to take; all where empty
     hive: whether folder names such as year=2024 are columns
     """

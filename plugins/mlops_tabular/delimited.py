@@ -24,7 +24,8 @@ class Csv:
     the encoding is an error that names the file and the row. Dtypes are told from the first 64 MiB of each file;
     a column that is whole numbers in one file and fractions in another is float64.
 
-    path: a file, a folder (all .csv and .tsv files in it, also .gz, deep), or a pattern such as data/2024-*.csv
+    path: a file, a folder (all .csv and .tsv files in it, also .gz, deep), or a pattern such as data/2024-*.csv;
+        also as a URL, s3://bucket/data/
     separator: what stands between values; a tab is "\\t"
     quote: what encloses a value that holds a separator or a line break; "" for nothing
     decimal: what stands between whole and fraction

@@ -8,11 +8,15 @@ from pathlib import Path
 
 from mlops_core import file_digest
 from mlops_core.errors import DataError, nearest
+from mlops_tabular.remote import fetched, here, home, url_of
 
 
 def find(path: Path, suffixes: Sequence[str]) -> list[Path]:
     """The files that `path` means, in order of their names: itself, all in the folder (deep) that end in one of
-    `suffixes`, or all that match the pattern. Raises DataError where there are none."""
+    `suffixes`, or all that match the pattern; copies, where it is a URL. Raises DataError where there are none."""
+    path = here(path)
+    if url := url_of(path):
+        return fetched(url, suffixes)
     if path.is_dir():
         found = [
             p for p in path.rglob("*") if p.name.endswith(tuple(suffixes)) and p.is_file() and not _hidden(p, path)
@@ -32,7 +36,8 @@ def find(path: Path, suffixes: Sequence[str]) -> list[Path]:
 
 def fingerprint(path: Path, files: Sequence[Path]) -> Mapping[str, str]:
     """Name (relative to what `path` means) -> sha256 of each file."""
-    base = _base(path)
+    path = here(path)
+    base = home(url) if (url := url_of(path)) else _base(path)
     return {p.relative_to(base).as_posix(): file_digest(p).sha256 for p in files}
 
 

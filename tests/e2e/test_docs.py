@@ -5,48 +5,27 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from docs_kit import ELSEWHERE, commands, script
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(p.relative_to(ROOT) for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-RUN_BY_CI = ("pip ", "python -m pip ", "nox")  # installing is what CI itself does
-
-
-def commands(page: Path) -> list[str]:
-    """The `$ ` commands of a page's console blocks, continued over lines until quotes and here-documents close."""
-    found: list[str] = []
-    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.S):
-        for line in block.splitlines():
-            if line.startswith("$ "):
-                found.append(line[2:])
-            elif found:
-                found[-1] += "\n" + line
-    return found
 
 
 def runnable() -> list[Path]:
-    return [p for p in PAGES if commands(ROOT / p)]
+    return [p for p in PAGES if p not in ELSEWHERE and commands(ROOT / p)]
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", runnable(), ids=str)
 def test_commands_run(page: Path, tmp_path: Path) -> None:
-    # One shell per page, as a reader has; 'plan' exits with 2 where work is due.
-    script = ["set -u"]
-    for command in commands(ROOT / page):
-        if command.startswith(RUN_BY_CI):
-            continue
-        allowed = "[ $code -le 2 ] && [ $code -ne 1 ]" if command.startswith("mlops plan") else "[ $code -eq 0 ]"
-        shown = shlex.quote(command.splitlines()[0])
-        script += [f"echo '$ '{shown}", command, "code=$?", f"{allowed} || {{ echo exit $code of {shown}; exit 1; }}"]
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": ""}
     try:
-        command = ["bash", "-c", "\n".join(script)]
+        command = ["bash", "-c", script(ROOT / page)]
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=850, check=False)
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-4000:]
         assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr

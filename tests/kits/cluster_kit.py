@@ -6,9 +6,11 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -51,7 +53,7 @@ def cluster(env: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     finally:
         head.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            head.wait(20)
+            head.wait(8)
         for pid in (p for p in _processes() if p != os.getpid() and _names(p, str(folder))):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -69,3 +71,54 @@ def _await(url: str, head: subprocess.Popen[bytes], log: Path) -> None:
                 return
         assert time.monotonic() < end, log.read_text()
         time.sleep(0.2)
+
+
+class Relay:
+    """A port that passes everything on to `url`, until it is cut: then nobody gets through for a while."""
+
+    def __init__(self, url: str) -> None:
+        self.target = ("127.0.0.1", int(url.rpartition(":")[2]))
+        self.cuts, self._until = 0, 0.0
+        self._open: list[socket.socket] = []
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._door.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self) -> Relay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._door.close()
+        self._end()
+
+    def cut(self, seconds: float) -> None:
+        self.cuts, self._until = self.cuts + 1, time.monotonic() + seconds
+        self._end()
+
+    def _end(self) -> None:
+        for one in self._open:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near = self._door.accept()[0]
+                if time.monotonic() < self._until:
+                    near.close()
+                    continue
+                far = socket.create_connection(self.target)
+                self._open += [near, far]
+                for source, to in ((near, far), (far, near)):
+                    threading.Thread(target=_pass, args=(source, to), daemon=True).start()
+
+
+def _pass(source: socket.socket, to: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            to.sendall(data)
+    for one in (source, to):
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+        one.close()

@@ -5,13 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -242,41 +237,6 @@ def test_a_push_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
         project.finish(Dvc(remote="nowhere", push=True), dataset)
     with pytest.raises(StoreError, match="is not inside the project"):
         project.finish(Dvc(folder=tmp_path / "elsewhere"), dataset)
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """A bucket on a real S3 server (moto's) on loopback."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": url,
-    }.items():
-        monkeypatch.setenv(name, value)
-    with (tmp_path / "moto.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
-        )
-    try:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                request = urllib.request.Request(f"{url}/bucket", method="PUT")
-                urllib.request.urlopen(request, timeout=5).close()
-                break
-            except (urllib.error.URLError, OSError):
-                assert server.poll() is None, (tmp_path / "moto.log").read_text()
-                assert time.monotonic() < end
-                time.sleep(0.2)
-        yield "s3://bucket"
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 def test_an_s3_remote_takes_and_gives_data_sets_and_bundles(tmp_path: Path, s3: str) -> None:
