@@ -98,11 +98,17 @@ def _weights(dataset: Dataset, target: Any, *, balanced: bool) -> Any:
     names = [c.name for c in dataset.having("weight")]
     weight = None
     if names:
-        weight = (
-            pl.read_parquet(dataset.split("train"), columns=names)[names[0]].fill_null(0).cast(pl.Float64).to_numpy()
-        )
-    if balanced and dataset.task != "regression":
-        counts = np.bincount(target, weights=weight, minlength=len(dataset.classes))
-        share = counts.sum() / (len(counts) * np.maximum(counts, 1e-12))
-        weight = share[target] * (1.0 if weight is None else weight)
-    return weight
+        found = pl.read_parquet(dataset.split("train"), columns=names)[names[0]]
+        weight = found.fill_null(0).cast(pl.Float64).to_numpy()
+        if not (weight >= 0).all():
+            raise TrainingError(f"column {names[0]!r} has role weight and holds a number below 0, or none at all")
+    if dataset.task == "regression":
+        return weight
+    counts = np.bincount(target, weights=weight, minlength=len(dataset.classes))
+    if not counts.all():
+        absent = dataset.classes[int(counts.argmin())]
+        raise TrainingError(f"the train split holds no row of class {absent!r} that weighs something")
+    if not balanced:
+        return weight
+    share = counts.sum() / (len(counts) * counts)
+    return share[target] * (1.0 if weight is None else weight)

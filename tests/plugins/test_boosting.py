@@ -312,6 +312,14 @@ def test_data_that_cannot_be_fitted_is_told(name: str, tmp_path: Path) -> None:
     fine = frozen(tmp_path / "f", table("binary"), "y", "binary")
     with pytest.raises(TrainingError, match=r"metric 'rmse' is none of a binary task; "):
         trainer(name).fit(fine, work(tmp_path, "regression"))
+    one = frozen(tmp_path / "o", table("binary"), "y", "binary")
+    pl.read_parquet(one.split("train")).filter(pl.col("y") == "no").write_parquet(one.split("train"))
+    with pytest.raises(TrainingError, match=r"the train split holds no row of class 'yes' that weighs something"):
+        trainer(name).fit(one, work(tmp_path, "binary"))
+    frame = table("binary").with_columns(w=pl.lit(-1.0))
+    below = frozen(tmp_path / "w", frame, "y", "binary", roles={"w": "weight"})
+    with pytest.raises(TrainingError, match=r"column 'w' has role weight and holds a number below 0"):
+        trainer(name).fit(below, work(tmp_path, "binary"))
     counts = frozen(tmp_path / "r", table("regression"), "y", "regression")  # with values below 0
     with pytest.raises(TrainingError, match=r"refuses: "):
         trainer(name, loss="gamma").fit(counts, work(tmp_path, "regression"))
