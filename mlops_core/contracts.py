@@ -193,13 +193,15 @@ class Goal:
 class Tuned:
     """What a search leaves: the best parameters, their scores, and every trial.
 
-    `model` is where the core laid out the model of the best trial, if it was kept; a tuner leaves it out.
+    `model` is where the core laid out the model of the best trial, if it was kept; a tuner leaves it out. `report` is
+    a page that a tuner may leave in its folder to show the search; the core keeps it in `.mlops/reports`.
     """
 
     params: Params
     scores: Scores
     trials: tuple[Trial, ...] = ()
     model: Path | None = None
+    report: Path | None = None
 
 
 @record

@@ -106,7 +106,8 @@ def left(stage: str, record: Any) -> str:
         return f"{rows} rows{gone}; digest {record.digest[:12]}"
     if isinstance(record, Tuned):
         best = ", ".join(f"{k} {told_number(v)}" for k, v in record.params.items())
-        return f"{len(record.trials)} trials; best: {best}"
+        shown = f"; in pictures: {record.report}" if record.report else ""
+        return f"{len(record.trials)} trials; best: {best}{shown}"
     if isinstance(record, Model):
         return f"bundle {record.digest[:12]}"
     if isinstance(record, Evaluation):

@@ -126,7 +126,8 @@ class Tune:
         unknown = [k for k in found.params if k not in d.space]
         if unknown:
             raise TrainingError(f"tuner {d.tuner.plugin!r} gave parameter {unknown[0]!r}, which is not in the space")
-        return plain(replace(found, model=None)), kept(work / "models", found.params, found.scores)
+        found = replace(found, model=None, report=_keep(context, found.report, f"{self.name}-{key[:12]}.html"))
+        return plain(found), kept(work / "models", found.params, found.scores)
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> Tuned:
         return replace(restore(Tuned, outcome.record), model=path)
@@ -184,6 +185,16 @@ class Train:
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> dict[str, Any]:
         return {**outcome.record, "path": path, "artifact": outcome.artifacts[0], "key": outcome.key}
+
+
+def _keep(context: Context, page: Path | None, name: str) -> Path | None:
+    """A tuner's page outlives the stage's folder; its path is from the project's."""
+    if page is None:
+        return None
+    home = context.workspace.state / "reports" / name
+    home.parent.mkdir(exist_ok=True)
+    shutil.copyfile(page, home)  # the search may be resumed yet: what follows may fail
+    return home.relative_to(context.workspace.root)
 
 
 def _trainer(context: Context) -> dict[str, Any]:

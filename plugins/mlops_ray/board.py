@@ -14,6 +14,7 @@ from typing import Any
 
 from mlops_core import Trials, better
 from mlops_core.contracts import Goal, Scores, Trial
+from mlops_ray.curves import Curves
 from mlops_ray.points import Point, Points
 
 HOPELESS = 5
@@ -72,6 +73,7 @@ class Board:
     used: float = 0.0  # seconds of trials that ended, and of those that a kill cut off
 
     def __post_init__(self) -> None:
+        self.curves = Curves(self.out)
         if len(self.known):  # else all failed, and the search begins anew
             self.used = max(self._kept(), sum(t.seconds for t in self.known))
         elif not self.known.path.exists():
@@ -131,6 +133,8 @@ class Board:
         elif trial_id in self.running:
             self.running[trial_id].step = result.get("step", 0)
             self.running[trial_id].scores = result.get("scores") or {}
+            if "now" in result:
+                self.curves.add(self.running[trial_id].point.number, result["step"], result["now"])
         self._show()
 
     def ended(self, trial_id: str, result: Mapping[str, Any]) -> None:

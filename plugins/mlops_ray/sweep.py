@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,6 +25,7 @@ from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
 from mlops_ray.board import Board, Limits
 from mlops_ray.deaths import deaths_of_memory, reason
+from mlops_ray.page import page
 from mlops_ray.points import Points, check_optuna
 from mlops_ray.runtime import environment, private_folder, ray_running
 from mlops_ray.search import Resources, Search
@@ -37,9 +39,9 @@ ENVIRONMENT = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "20",
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "100000",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "RAY_prestart_worker_first_driver": "0",  # as many workers as cores, each with all that is preloaded, idle
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_prestart_worker_first_driver": "0",  # as many workers as cores, each with all that is preloaded, idle
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
 
@@ -55,7 +57,7 @@ def sweep(
         board.tell(trial)
     left = points.total - board.finished
     if left <= 0 or (len(known) and (board.stale or board.spent)):
-        return known.tuned(goal)
+        return _found(board, space)
     modules = (*tuner.preload, "ray.tune", "mlops_ray.trial")
     running = ray_running(tuner.address, TrainingError, env=ENVIRONMENT, preload=modules)
     with environment(ENVIRONMENT), private_folder() as storage, running, deaths_of_memory():
@@ -68,7 +70,15 @@ def sweep(
     if not len(known):
         limit = f"cost of {tuner.cost}" if board.spent else f"time budget of {tuner.time_budget}"
         raise TrainingError(f"no trial reported a score within the {limit}")
-    return known.tuned(goal)
+    return _found(board, space)
+
+
+def _found(board: Board, space: Space) -> Tuned:
+    """The best, and the page; where every trial failed the page is there too, in the folder of the search."""
+    report = board.out / "report.html"
+    with contextlib.suppress(OSError):  # a full disk takes no search's result
+        report.write_text(page(space, board.goal, tuple(board.known), board.curves.read()))
+    return replace(board.known.tuned(board.goal), report=report if report.exists() else None)
 
 
 def _run(tuner: Search, attempt: Attempt, board: Board, left: int, storage: Path) -> None:

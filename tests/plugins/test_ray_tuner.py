@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,11 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from mlops_ray.curves import Curves
+from mlops_ray.page import page
 from mlops_ray.points import Points
 from mlops_ray.runtime import alive, private_folder, ray_running
 from mlops_ray.sweep import ENVIRONMENT
@@ -225,6 +229,51 @@ def test_other_schedulers_stop_what_is_behind(objectives, tmp_path, scheduler):
     assert tuned.params == {"x": 0}
     for folder in (tmp_path / "trials").iterdir():  # none was begun twice: a pause would
         assert len((folder / "pid").read_text().split()) == 1
+
+
+def test_the_search_is_shown_on_a_page_that_needs_nothing_else(objectives, tmp_path):
+    tuned, _ = search(objectives.steps, ONE, tmp_path, sampler="grid", grace=2, reduction=2, concurrency=1)
+    assert tuned.report == tmp_path / "report.html"
+    text = tuned.report.read_text()
+    body = ElementTree.fromstring(text.removeprefix("<!doctype html>\n"))
+    assert not re.search(r"(src|href)=|url\(|@import", text)
+    rows = [[cell.text for cell in row] for row in body.iter("tr")]
+    assert rows[0] == ["trial", "state", "auroc", "seconds", "x", "error"]
+    assert [row[4] for row in rows[1:]] == ["0", "1", "2", "3"]  # the best first
+    curves = Curves(tmp_path).read()
+    assert [step for step, _ in curves[tuned.trials[0].number]] == list(range(1, 41))
+    for trial in tuned.trials:  # in each picture and in the table
+        assert len(body.findall(f".//*[@data-n='{trial.number}']")) == 4
+
+
+def test_the_page_shows_any_search(tmp_path):
+    hard = Trial(
+        number=0, params={"optimizer": "<b>&", "momentum": 0.5}, scores={}, state="failed", seconds=1, error="<a&"
+    )
+    trials = [hard] + [
+        Trial(number=i, params={"optimizer": "adam", "beta": i / 1e3}, scores={"auroc": i % 7}, state="done", seconds=1)
+        for i in range(1, 700)
+    ]
+    for found in ([hard], trials[:2], trials):
+        text = page(TREE, GOAL, found, {1: [(1, 0.5), (2, 0.6)]})
+        body = ElementTree.fromstring(text.removeprefix("<!doctype html>\n"))
+        assert len(list(body.iter("tr"))) == 1 + min(500, len(found))
+
+
+def test_curves_of_long_trials_are_thinned_and_a_torn_line_is_passed_over(tmp_path):
+    curves = Curves(tmp_path)
+    for step in range(10_000):
+        curves.add(3, step, step / 10)
+    with curves.path.open("a") as file:
+        file.write("[3, 10000, 0.")
+    again = Curves(tmp_path)
+    again.add(4, 1, 0.5)
+    again.add(4, 1, 0.7)
+    again.add(4, 2, float("nan"))
+    found = again.read()
+    assert found[4] == [(1, 0.7)]
+    assert found[3][:100] == [(step, step / 10) for step in range(100)]
+    assert 600 < len(found[3]) < 700
 
 
 def test_a_hang_a_kill_and_want_of_memory_are_told_and_cost_no_other_trial(objectives, tmp_path):
