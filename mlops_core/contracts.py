@@ -126,7 +126,8 @@ class Job:
 
     Leaves its model in `out` (an empty folder); keeps checkpoints in `scratch`, which comes again with the
     same content when a killed job is resumed. Calls `report(step, scores)` after each epoch or round, with
-    validation scores that include `metric`; `report` may raise `Pruned`, which must pass through.
+    validation scores that include `metric`; `report` may raise `Pruned`, which must pass through. `resources` is
+    what it may take where others work beside it: `cpus`, `gpus` (parts of one included), `memory` in bytes.
     """
 
     out: Path

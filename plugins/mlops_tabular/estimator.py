@@ -46,7 +46,7 @@ class Sklearn:
         made = self._made(dataset, job)
         encoder = Encoder.fit(dataset, layout=self._layout(made, dataset))
         columns, target = read_split(dataset, "train")
-        self._fit(made, _matrix(encoder, columns), target, dataset)
+        self._fit(made, _matrix(encoder, columns), target, dataset, job)
         self._leave(made, encoder, dataset, job)
         columns, target = read_split(dataset, "validation")
         scores = score(dataset.task, target, self._checked(made, encoder, columns, job.out))
@@ -72,8 +72,8 @@ class Sklearn:
         known = cls().get_params(deep=False)
         if "random_state" in known:
             params.setdefault("random_state", job.seed)
-        if "n_jobs" in known and job.resources.get("cpu"):
-            params.setdefault("n_jobs", max(1, int(job.resources["cpu"])))
+        if "n_jobs" in known and job.resources.get("cpus"):
+            params.setdefault("n_jobs", _threads(job))
         made = cls(**params)
         if dataset.task != "regression" and not hasattr(made, "predict_proba"):
             raise TrainingError(f"{cls.__name__} gives no probabilities (no predict_proba); choose one that does")
@@ -84,12 +84,13 @@ class Sklearn:
             return self.layout
         return "ordinal" if type(made).__name__.startswith("HistGradientBoosting") else "onehot"
 
-    def _fit(self, made: Any, matrix: Any, target: Any, dataset: Dataset) -> None:
+    def _fit(self, made: Any, matrix: Any, target: Any, dataset: Dataset, job: Job) -> None:
         import numpy as np
+        from threadpoolctl import threadpool_limits
 
         weight = _weights(dataset)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), threadpool_limits(_threads(job)):
                 # A search tries points that do not converge; the score says so.
                 warnings.simplefilter("ignore")
                 made.fit(matrix, target, **({} if weight is None else {"sample_weight": weight}))
@@ -156,6 +157,11 @@ def _answer(fitted: Any, matrix: Any, task: str) -> Any:
     return (
         fitted.predict(matrix).reshape(len(matrix), -1)[:, 0] if task == "regression" else fitted.predict_proba(matrix)
     )
+
+
+def _threads(job: Job) -> int | None:
+    """How many threads a fit may use where the job says what it was given; part of a core is one."""
+    return max(1, int(job.resources["cpus"])) if job.resources.get("cpus") else None
 
 
 def _weights(dataset: Dataset) -> Any:

@@ -15,6 +15,7 @@ from mlops_tabular.lookup import estimator_class
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import roc_auc_score, root_mean_squared_error
+from threadpoolctl import threadpool_info
 
 from mlops_core import ModelFile, load_onnx, read_split
 from mlops_core.contracts import Artifact, Choice, Dataset, Declaration, Job, Scores, Split
@@ -215,11 +216,31 @@ def test_an_estimator_that_yaml_cannot_make_is_refused() -> None:
         estimator_class("VotingClassifier", "binary")
 
 
+def test_a_trial_takes_no_more_threads_than_it_was_given(
+    tmp_path: Path, cancer: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the estimator has no n_jobs and would take every core."""
+    seen, fit = [], HistGradientBoostingClassifier.fit
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        seen.append({p["num_threads"] for p in threadpool_info() if p["user_api"] == "openmp"})
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(HistGradientBoostingClassifier, "fit", counted)
+    for cpus in (1, 2):
+        job = Job(
+            out=tmp_path, scratch=tmp_path, project=tmp_path, seed=0, metric="auroc", mode="max",
+            report=lambda step, scores: None, resources={"cpus": cpus},
+        )  # fmt: skip
+        Plugins().build("trainer", Choice(plugin="sklearn", options={"params": {"max_iter": 3}})).fit(cancer, job)
+    assert seen == [{1}, {2}]
+
+
 def test_part_of_a_processor_is_one_job(tmp_path: Path) -> None:
     data = dataset(tmp_path / "data", mixed())
     made = Plugins().build("trainer", Choice(plugin="sklearn", options={"estimator": "RandomForest"}))
     job = Job(
         out=tmp_path, scratch=tmp_path, project=tmp_path, seed=0, metric="auroc", mode="max",
-        report=lambda step, scores: None, resources={"cpu": 0.5},
+        report=lambda step, scores: None, resources={"cpus": 0.5},
     )  # fmt: skip
     assert made._made(data, job).n_jobs == 1
