@@ -66,6 +66,7 @@ def submit(
     requirements = _pinned(root, str(travel.get("requirements") or ""))
     files = packing.travelling(root)
     _refuse_absent(root, declaration, plugins, {f.name for f in files})
+    _refuse_keys(root, declaration, {f.name for f in files})
     guests = _guests(declaration, plugins)
     beside = [f for offer in guests if _checkout(offer) for f in packing.module_files(offer.package)]
     packing.refuse_large([*files, *beside], int(travel.get("max_mb") or 50))
@@ -135,6 +136,8 @@ def _refuse_unset(names: Sequence[str]) -> None:
 def _refuse_absent(root: Path, declaration: Declaration, plugins: Plugins, names: set[str]) -> None:
     """Raises UsageError for a declared file or folder that is here and does not travel."""
     for kind, choice in _choices(declaration):
+        if kind == "observer":  # what they name, they write
+            continue
         cls = plugins.offer(kind, choice.plugin).cls
         for key, path in _paths(cls, choice.options):
             if not path.exists() or _travels(root, path, names):
@@ -147,6 +150,21 @@ def _refuse_absent(root: Path, declaration: Declaration, plugins: Plugins, names
         for key, value in choice.options.items():
             if isinstance(value, str) and not isinstance(value, Secret) and value.startswith("sqlite:"):
                 raise UsageError(f"{kind}.{key}: {value} is a database on this disk; give one that both can reach")
+
+
+def _refuse_keys(root: Path, declaration: Declaration, names: set[str]) -> None:
+    """Raises UsageError for a private key in a file, which must not travel, and a public one that does not."""
+    for name, value in declaration.signing.items():
+        path = root / str.__str__(value) if value and "-----BEGIN" not in value else None
+        if path is None or not path.is_file():
+            continue
+        if name == "key":
+            raise UsageError(
+                f"signing.key: {path} must not travel; send what is in it by the environment: "
+                f"signing.key=${{oc.env:MODEL_KEY}}, --env MODEL_KEY"
+            )
+        if not _travels(root, path, names):
+            raise UsageError(f"signing.{name}: {path} does not travel; '!{path.name}' in .mlopsignore takes it along")
 
 
 def _travels(root: Path, path: Path, names: set[str]) -> bool:

@@ -89,18 +89,23 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _run(command: str, words: Sequence[str]) -> int:
-    parser = parser_of(command)
     module = importlib.import_module(f"mlops_core.cli.{command}")
     rest: Sequence[str] = ()
     if getattr(module, "SENDS", False) and "--" in words:  # what follows is another command's
         words, rest = words[: words.index("--")], words[words.index("--") + 1 :]
-    try:
-        args = parser.parse_intermixed_args(words)
-    except TypeError:  # sub-commands of a command cannot be intermixed
-        args = parser.parse_args(words)
+    args = parsed(command, words)
     args.rest = list(rest)
     code: int = module.run(args)
     return code
+
+
+def parsed(command: str, words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of one command; tells what is wrong with them, and exits."""
+    parser = parser_of(command)
+    try:
+        return parser.parse_intermixed_args(words)
+    except TypeError:  # sub-commands of a command cannot be intermixed
+        return parser.parse_args(words)
 
 
 def _help() -> str:

@@ -77,10 +77,10 @@ def _refuse(args: argparse.Namespace) -> None:
     if args.verb == "list" and args.id:
         raise UsageError("submit list takes no id")
     if not args.verb and args.rest:
-        from mlops_core.cli.main import COMMANDS, parser_of
+        from mlops_core.cli.main import COMMANDS, parsed
 
-        if args.rest[0] in COMMANDS and args.rest[0] != "submit":
-            parser_of(args.rest[0]).parse_intermixed_args(args.rest[1:])  # a wrong flag is told here, not there
+        if args.rest[0] in COMMANDS:
+            parsed(args.rest[0], args.rest[1:])  # a wrong flag is told here, not there
 
 
 def _follow(args: argparse.Namespace, launcher: Any, id: str) -> int:

@@ -9,11 +9,13 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from mlops_core.contracts import Parcel, Submission
 from mlops_core.errors import LaunchError, UsageError
@@ -46,43 +48,33 @@ class RayLauncher:
     """
 
     address: str = ""
-    cpus: float = 0
-    gpus: float = 0
+    cpus: Annotated[float, Ge(0)] = 0
+    gpus: Annotated[float, Ge(0)] = 0
 
     def submit(self, parcel: Parcel) -> Submission:
         """See `mlops_core.stages.Launcher`."""
-        client = connect(self.address)
-        told = {
-            "expects": dict(parcel.expects),
-            "secrets": list(parcel.secrets),
-            "settings": dict(parcel.settings),
-            "parcel": "",
+        client, held = connect(self.address), ""
+        environment = {
+            "working_dir": send(client, parcel.project.read_bytes()),
+            "py_modules": [send(client, content) for content in _beside(parcel)],
+            **({"pip": list(parcel.requirements)} if parcel.requirements else {}),
         }
-        aboard = {"mlops_aboard.py": Path(jobs_aboard.__file__).read_text()}
-        modules = [send(client, _zip(aboard))]
-        if parcel.beside:
-            modules.append(send(client, parcel.beside.read_bytes()))
-        project = send(client, parcel.project.read_bytes())
-        values = json.dumps({name: os.environ[name] for name in parcel.secrets}).encode()
-        name = f"mlops-{secrets.token_hex(16)}"
-        with _emptied(client, name, bool(parcel.secrets)):
+        try:
             if parcel.secrets:
-                told["parcel"] = send(client, values, name)
-            environment = {
-                "working_dir": project,
-                "py_modules": modules,
-                "env_vars": {"MLOPS_PARCEL": json.dumps(told)},
-                **({"pip": list(parcel.requirements)} if parcel.requirements else {}),
-            }
+                values = {name: os.environ[name] for name in parcel.secrets}
+                held = send(client, json.dumps(values).encode(), f"mlops-{secrets.token_hex(16)}")
             id = _submitted(
                 client,
                 entrypoint=f"python -m mlops_aboard {shlex.join(parcel.words)}",
                 submission_id=f"{parcel.name}-{secrets.token_hex(4)}",
-                runtime_env=environment,
+                runtime_env={**environment, "env_vars": {"MLOPS_PARCEL": _told(parcel, held)}},
                 metadata={OURS: parcel.name, "mlops_words": json.dumps(parcel.words)},
                 **({"entrypoint_num_cpus": self.cpus} if self.cpus else {}),
                 **({"entrypoint_num_gpus": self.gpus} if self.gpus else {}),
             )
+        except BaseException:
+            _empty(client, held)
+            raise
         return Submission(id=id, project=parcel.name, words=parcel.words, state="waiting")
 
     def follow(self, id: str, out: Callable[[str], None], notice: Callable[[str], None]) -> Submission:
@@ -91,7 +83,10 @@ class RayLauncher:
 
         client = connect(self.address)
         _look(client, id)
-        return tail(client, id, functools.partial(_look, client, id), out, notice)
+        found = tail(client, id, functools.partial(_look, client, id), out, notice)
+        if found.exit_code != 0:  # it may have ended before it took them
+            _empty(client, _parcel(client.get_job_info(id)))
+        return found
 
     def status(self, id: str) -> Submission:
         return _look(connect(self.address), id)
@@ -107,6 +102,7 @@ class RayLauncher:
         if _look(client, id).over:
             return False
         client.stop_job(id)
+        _empty(client, _parcel(client.get_job_info(id)))
         end = time.monotonic() + ENDING
         while not _look(client, id).over:
             if time.monotonic() > end:
@@ -115,9 +111,24 @@ class RayLauncher:
         return True
 
 
+def _beside(parcel: Parcel) -> Iterator[bytes]:
+    """What must be importable there: our first module, and plugins of checkouts."""
+    yield _zip({"mlops_aboard.py": Path(jobs_aboard.__file__).read_text()})
+    if parcel.beside:
+        yield parcel.beside.read_bytes()
+
+
+def _told(parcel: Parcel, held: str) -> str:
+    """What our first module is told there; anybody may read it."""
+    names, settings = list(parcel.secrets), dict(parcel.settings)
+    return json.dumps({"expects": dict(parcel.expects), "secrets": names, "settings": settings, "parcel": held})
+
+
 def _submitted(client: Any, **job: Any) -> str:
     try:
         return str(client.submit_job(**job))
+    except LaunchError as error:
+        raise LaunchError(f"{error}; the job may have been taken all the same: see 'mlops submit list'") from error
     except (RuntimeError, ValueError) as error:
         text = str(error).strip()
         if "No available agent" in text:
@@ -125,16 +136,17 @@ def _submitted(client: Any, **job: Any) -> str:
         raise LaunchError(f"the cluster did not take the job: {text.splitlines()[-1]}") from error
 
 
-@contextlib.contextmanager
-def _emptied(client: Any, name: str, sent: bool) -> Any:
-    """Where the job was not taken, nobody will take its secrets: they must not stay."""
-    try:
-        yield
-    except BaseException:
-        if sent:
-            with contextlib.suppress(Exception):
-                send(client, b"{}", name)
-        raise
+def _empty(client: Any, parcel: str) -> None:
+    """Nobody will take the secrets of a job that does not begin: they must not stay."""
+    if parcel:
+        with contextlib.suppress(Exception):
+            send(client, b"{}", parcel.removeprefix("gcs://").removesuffix(".zip"))
+
+
+def _parcel(details: Any) -> str:
+    """Where the secrets of a job were put; '' where it has none."""
+    variables = (details.runtime_env or {}).get("env_vars") or {}
+    return str(json.loads(variables.get("MLOPS_PARCEL", "{}")).get("parcel", ""))
 
 
 def _look(client: Any, id: str) -> Submission:

@@ -258,6 +258,17 @@ def test_data_that_an_ignore_file_leaves_at_home_is_refused(send: Send, tmp_path
         send("run")
 
 
+def test_a_private_key_never_travels(send: Send, tmp_path: Path) -> None:
+    lay(tmp_path / "project", "keys/a.pem", "keys/a.pub")
+    key, public = (("launcher:", f"signing: {{{n}: keys/a.{n[:3]}}}\nlauncher:") for n in ("key", "public"))
+    with pytest.raises(UsageError, match=r"signing.key: .*keys/a.pem must not travel; send what is in it by the env"):
+        send("run", config=(key[0], key[1].replace("a.key", "a.pem")))
+    send("run", config=public)
+    (tmp_path / "project" / ".gitignore").write_text("keys/\n")
+    with pytest.raises(UsageError, match=r"signing.public: .*keys/a.pub does not travel"):
+        send("run", config=public)
+
+
 def test_an_endpoint_that_would_end_with_the_job_is_refused(send: Send) -> None:
     served = ("launcher:", "deployer: {plugin: http, auth: none}\nlauncher:")
     with pytest.raises(UsageError, match=r"an endpoint made there would end with the job: send 'run --until gate'"):

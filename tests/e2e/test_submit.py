@@ -67,10 +67,8 @@ def test_a_project_is_trained_there_and_its_version_is_at_home(sent: Any, there:
     words = ["submit", "--address", there.url, "--env", "LEDGER_URL", "--", "run"]
     rejected = sent.mlops(*words, "gate=[{metric: accuracy, at_least: 0.999}]", code=4)
     assert "version 2 did not pass its gate" in rejected.stdout
-    wrong = sent.mlops(*words, "trainer.scale=steps.none", code=1)
-    assert "steps" in wrong.stdout
     listed = json.loads(sent.mlops("submit", "list", "--address", there.url, "--json").stdout)
-    assert [s["exit_code"] for s in listed][:3] == [1, 4, 0]
+    assert [s["exit_code"] for s in listed][:2] == [4, 0]
 
 
 def holding(secret: bytes, folder: Path) -> list[Path]:
@@ -85,7 +83,7 @@ def holding(secret: bytes, folder: Path) -> list[Path]:
 
 def test_following_outlives_a_cut_and_ctrl_c(sent: Any, there: Cluster) -> None:
     with Relay(there.url) as relay:
-        words = ["submit", "--address", relay.url, "--env", "LEDGER_URL", "--", "run", "trainer.sleep=12"]
+        words = ["submit", "--address", relay.url, "--env", "LEDGER_URL", "--", "run", "trainer.sleep=8"]
         first = sent.start(*words)
         assert first.stdout is not None
         while RUNNING not in (line := first.stdout.readline()):
