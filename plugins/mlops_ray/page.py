@@ -179,7 +179,8 @@ class _Frame:
         for i in range(5):
             value = low + i / 4 * (high - low)
             parts.append(f'<text x="{LEFT - 6}" y="{self.y(value) + 4:.1f}" text-anchor="end">{_short(value)}</text>')
-        marks = sorted({round(self.steps[0] + i / 4 * (self.steps[1] - self.steps[0])) for i in range(5)})
+        first, last = (round(s) for s in self.steps)
+        marks = range(first, last + 1, max(1, math.ceil((last - first) / 6)))
         parts += [f'<text x="{self.x(m):.1f}" y="{self.floor + 16}" text-anchor="middle">{m:g}</text>' for m in marks]
         parts.append(f'<text class="name" x="{WIDE - RIGHT}" y="{HIGH - 4}" text-anchor="end">{escape(below)}</text>')
         parts.append(f'<text class="name" x="4" y="{TOP}">{escape(beside)}</text>')
