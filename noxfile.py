@@ -29,8 +29,11 @@ TEST = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "schemathesis"
 # what tests talk to, and with: S3, the other namespace, a build backend, clients of the Open Inference Protocol
 REAL = ["moto[server]", "lightning", "hatchling", "tritonclient[http,grpc]"]
 EXTRAS = "default,xgboost,lightgbm,grpc,postgres,adbc,s3,signing"
-SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "tests/core"]
-ALONE = ["tests/e2e", "tests/plugins"]
+LEARNING = ["boosting", "lightning", "lightning_export", "lightning_modules", "lightning_recipes", "sklearn"]
+TABLES = ["drift", "dvc", "tabular", "tabular_kits"]
+SIDE = ["tests/core", *(f"tests/plugins/test_{name}.py" for name in LEARNING + TABLES)]
+SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", *SIDE]
+ALONE = ["tests/e2e", "tests/plugins", *(f"--ignore={path}" for path in SIDE)]
 DEMO = HERE / "credit-demo"
 
 
