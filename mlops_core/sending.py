@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_core import packing
-from mlops_core.contracts import Choice, Declaration, Kind, Parcel, Secret, Submission
+from mlops_core.contracts import KINDS, Choice, Declaration, Kind, Parcel, Secret, Submission
 from mlops_core.errors import PluginError, UsageError, did_you_mean
 from mlops_core.flow.proving import revision
 from mlops_core.ledger import whoami
@@ -25,6 +25,7 @@ from mlops_core.stages import Launcher
 
 OURS = "mlops-core-framework"
 COMMANDS = ("run", "plan", "check", "config", "status", "versions", "plugins")  # those that mean anything there
+READING = ("data", "trainer", "tuner", "monitor")  # kinds whose paths are read there; what others name, they write
 TRAVEL = ("env", "requirements", "max_mb")
 LEDGERS = ("postgresql://", "postgresql+psycopg://", "postgres://")
 HOW = {
@@ -136,7 +137,7 @@ def _refuse_unset(names: Sequence[str]) -> None:
 def _refuse_absent(root: Path, declaration: Declaration, plugins: Plugins, names: set[str]) -> None:
     """Raises UsageError for a declared file or folder that is here and does not travel."""
     for kind, choice in _choices(declaration):
-        if kind == "observer":  # what they name, they write
+        if kind not in READING:
             continue
         cls = plugins.offer(kind, choice.plugin).cls
         for key, path in _paths(cls, choice.options):
@@ -175,9 +176,8 @@ def _travels(root: Path, path: Path, names: set[str]) -> bool:
 
 
 def _choices(declaration: Declaration) -> Iterator[tuple[Kind, Choice]]:
-    kinds: tuple[Kind, ...] = ("data", "trainer", "tuner", "monitor")
-    for kind in kinds:
-        choice = getattr(declaration, kind)
+    for kind in KINDS:
+        choice = getattr(declaration, kind, None)
         if choice is not None:
             yield kind, choice
     yield from (("observer", choice) for choice in declaration.observers)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-from mlops_core.errors import LaunchError, UsageError
+from mlops_core.errors import LaunchError, PluginError, UsageError
 from mlops_ray.runtime import SILENT, environment
 
 CONNECT, ANSWER = 5.0, 60.0  # seconds to get through, and to get an answer
@@ -21,6 +22,8 @@ def connect(address: str) -> Any:
     """Ray's own client of the cluster at `address`. Raises LaunchError where it does not answer, lets us not in, or is
     of another Ray or Python."""
     url = url_of(address)
+    if importlib.util.find_spec("ray") is None:
+        raise PluginError("launcher ray needs ray: python -m pip install 'mlops-core-framework[ray]'")
     headers = _greeted(url)
     with environment({**dict.fromkeys(OVERRIDES), "RAY_USAGE_STATS_ENABLED": SILENT["RAY_USAGE_STATS_ENABLED"]}):
         client = _client_class()(url, headers=headers)

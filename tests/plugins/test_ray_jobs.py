@@ -25,6 +25,7 @@ import ray
 from mlops_ray import jobs_aboard
 from mlops_ray.jobs import RayLauncher
 from mlops_ray.jobs_client import url_of
+from mlops_ray.runtime import ray_running
 
 from mlops_core.contracts import Parcel
 from mlops_core.errors import LaunchError, UsageError
@@ -146,6 +147,16 @@ def test_what_is_missing_there_is_told_before_mlops_runs(tmp_path: Path) -> None
     assert "mlops: the cluster runs Python " in done.stderr and "the project was sent from 3.9" in done.stderr
     assert "no-such-guest 1.2 is needed on the cluster, which has none; put 'no-such-guest==1.2' into" in done.stderr
     assert f"numpy 0.1 is needed on the cluster, which has {version('numpy')}" in done.stderr
+
+
+def test_a_ray_that_a_job_starts_for_itself_knows_nothing_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the cluster's Ray has told the job's driver: a package that only that cluster holds.
+    of_the_job = {"runtime_env": {"working_dir": "gcs://_ray_pkg_0123456789abcdef.zip"}, "metadata": {"job": "1"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(of_the_job))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with ray_running("local", LaunchError):
+        assert ray.get(ray.remote(lambda: 1).remote(), timeout=60) == 1
+    assert os.environ["RAY_ADDRESS"] == "127.0.0.1:1"
 
 
 @pytest.mark.parametrize("refuse", [False, True])
