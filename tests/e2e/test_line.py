@@ -29,9 +29,9 @@ def mlops_data():
 
 @hookimpl
 def mlops_tuner():
-    from toyplug.odd import Lost
+    from toyplug.odd import Lost, Shown
 
-    return {"lost": Lost}
+    return {"lost": Lost, "shown": Shown}
 
 
 @hookimpl
@@ -68,6 +68,19 @@ class Lost:
         from mlops_core.contracts import Tuned
 
         return Tuned(params={"trainer.nowhere": 1}, scores={})
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Leaves a page, which says how many trials of an earlier search it was given."""
+
+    def search(self, objective, space, goal, out, report):
+        from mlops_core.contracts import Trial, Tuned
+
+        (out / "page.html").write_text(f"{len(goal.earlier)} earlier")
+        one = {"params": {"trainer.shift": 0.0}, "scores": {"accuracy": 1.0}}
+        trial = Trial(number=0, state="done", seconds=1, **one)
+        return Tuned(trials=(trial,), report=out / "page.html", **one)
 
 
 @dataclass(frozen=True)
@@ -217,6 +230,17 @@ def test_the_model_of_the_best_trial_is_the_model(here: Any) -> None:
     equal = "tuner.space={trainer.shift: [1.5, 1e-9, 0.0]}"  # which of two as good as each other is the tuner's choice
     assert api.run(here.root, [equal]).performed[:2] == ("tune", "train")
     assert fits.read_text() == "xxxxxxxx"
+
+
+def test_the_page_of_a_search_is_kept_and_its_trials_are_there_for_the_next(here: Any) -> None:
+    declare(here, "  - trainer: toy\n", "  - trainer: toy\n  - tuner: shown\n")
+    declare(here, "metric: accuracy\n", "tuner:\n  space:\n    trainer.shift: [0.0, 1.5]\nmetric: accuracy\n")
+    told = here.mlops("run", "--until", "tune").stdout
+    page = here.root / told.partition("in pictures: ")[2].split()[0]
+    assert page.read_text() == "0 earlier"
+    assert "unchanged 1 trials" in here.mlops("run", "--until", "tune").stdout
+    api.run(here.root, ["tuner.space={trainer.shift: [0.0, 1.6]}"], until="tune")
+    assert {p.read_text() for p in page.parent.iterdir()} == {"0 earlier", "1 earlier"}
 
 
 def test_a_tuner_that_leaves_the_space_is_told(here: Any) -> None:

@@ -85,13 +85,6 @@ def fragile(params, out, report, resources=None):
         raise Pruned
     return {"auroc": 0.5 + params["x"] / 100}
 
-def crossing(params, out, report, resources=None):
-    """Better with every x, and worse at first: only who waits learns it."""
-    for step in range(1, 31):
-        report(step, {"auroc": params["x"] * (step - 8) / 100})
-        time.sleep(0.01)
-    return {"auroc": params["x"] * 22 / 100}
-
 def deadly(params, out, report, resources=None):
     """x=0 hangs in C and holds the interpreter's lock; x=1 finds no memory; x=2 is killed; x=3 is well."""
     with (out / "pids").open("a") as file:
