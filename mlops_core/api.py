@@ -343,7 +343,8 @@ def submit(
 ) -> Submission:
     """Sends the project, with a command such as `["run", "trainer.lr=0.01"]`, to the machine of the declared launcher.
 
-    `given` stands in place of keys of `launcher:` (`{"address": "http://head:8265", "env": ["LEDGER_URL"]}`).
+    `given` stands in place of keys of `launcher:` (`{"address": "http://head:8265", "env": ["LEDGER_URL"]}`); its `env`
+    is sent beside the declared one.
     Returns once it is there; `launcher().follow` gives its output. Raises before anything is sent where state would
     be lost, a declared file does not travel, or the machine does not answer.
     """

@@ -1,7 +1,8 @@
 """Which files of a project travel to another machine, and what travels beside them, as zips.
 
 What `.gitignore` and `.mlopsignore` say stays at home, as git reads them: `.mlopsignore` has the last word, so that
-`!name` takes along what git leaves out. State, git's own folder, environments and `.env` never travel.
+`!name` takes along what git leaves out. State, git's own folder and environments never travel,
+`.env` only where that is said.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def submit(
     _refuse_words(declaration, words)
     _refuse_lost(declaration)
     sender = launcher(plugins, declaration.launcher, given)
-    secrets = tuple(dict.fromkeys(travel.get("env") or ()))
+    secrets = tuple(dict.fromkeys([*declaration.travel.get("env", ()), *given.get("env", ())]))
     _refuse_unset(secrets)
     requirements = _pinned(root, str(travel.get("requirements") or ""))
     files = packing.travelling(root)

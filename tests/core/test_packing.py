@@ -201,16 +201,19 @@ def send(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
 Send = Callable[..., tuple[Submission, list[str]]]
 
 
-def test_a_parcel_holds_names_of_secrets_and_no_value(send: Send) -> None:
-    found, notices = send("run", "trainer.lr=0.5", address="elsewhere")
+def test_a_parcel_holds_names_of_secrets_and_no_value(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MORE", "s3kret")
+    found, notices = send("run", "trainer.lr=0.5", address="elsewhere", env=["MORE", "LEDGER_URL"])
     assert found.id == "elsewhere-1" and notices == []
     parcel = SENT[0]
-    assert parcel.words == ("run", "trainer.lr=0.5") and parcel.secrets == ("LEDGER_URL",) and parcel.beside is None
+    assert (
+        parcel.words == ("run", "trainer.lr=0.5") and parcel.secrets == ("LEDGER_URL", "MORE") and parcel.beside is None
+    )
     assert "s3kret" not in repr(parcel) and set(parcel.settings) == {"MLOPS_ACTOR", "MLOPS_REVISION"}
 
 
 def test_a_variable_that_is_read_there_and_not_sent_is_told(send: Send) -> None:
-    _, notices = send("run", env=[])
+    _, notices = send("run", config=(", env: [LEDGER_URL]", ""))
     assert notices == [
         "the declaration reads LEDGER_URL from the environment there; --env LEDGER_URL sends what it is here"
     ]
