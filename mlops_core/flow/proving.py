@@ -319,6 +319,4 @@ def revision(root: Path) -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     found = git("rev-parse", "HEAD")
-    return (
-        {} if not found else {"git": found, "dirty": git("status", "--porcelain", "--", ".", f":!{STATE}") != ""}
-    )
+    return {} if not found else {"git": found, "dirty": git("status", "--porcelain", "--", ".", f":!{STATE}") != ""}

@@ -6,7 +6,6 @@ The cluster asks for a token and has nothing of the project: it shares PostgreSQ
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import secrets
@@ -52,11 +51,11 @@ def test_a_project_is_trained_there_and_its_version_is_at_home(sent: Any, there:
     (sent.root / "large.log").write_bytes(b"0" * 60_000_000)  # stays at home, so it is not too large
     done = sent.mlops("submit", "--address", there.url, "--env", "LEDGER_URL", "--", "run")
     assert "version 1 accepted" in done.stdout and "mlops: sent as toy-" in done.stderr
-    status = json.loads(sent.mlops("status", "--json").stdout)
-    assert [v["number"] for v in status["versions"]] == [1] and status["aliases"] == {"champion": 1}
-    assert sent.plan()["gate"]["state"] == "unchanged"
-    finished = sent.run()  # at home nothing is trained again: what was made there is laid out here
-    assert finished["performed"] == [] and set(finished["restored"]) == {"data", "train", "seal"}
+    status = api.status(sent.root)
+    assert [v.number for v in status.versions] == [1] and status.aliases == {"champion": 1}
+    assert [s.state for s in api.plan(sent.root).steps] == ["restore", "restore", "restore", "unchanged", "unchanged"]
+    finished = api.run(sent.root)  # at home nothing is trained again: what was made there is laid out here
+    assert finished.performed == () and finished.restored == ("data", "train", "seal")
     # The audit says who sent it, and no file on either side holds the secret.
     audit, fault = api.audit(sent.root)
     assert fault == "" and {e.actor for e in audit} == {audit[0].actor}
@@ -67,8 +66,8 @@ def test_a_project_is_trained_there_and_its_version_is_at_home(sent: Any, there:
     words = ["submit", "--address", there.url, "--env", "LEDGER_URL", "--", "run"]
     rejected = sent.mlops(*words, "gate=[{metric: accuracy, at_least: 0.999}]", code=4)
     assert "version 2 did not pass its gate" in rejected.stdout
-    listed = json.loads(sent.mlops("submit", "list", "--address", there.url, "--json").stdout)
-    assert [s["exit_code"] for s in listed][:2] == [4, 0]
+    listed = api.launcher(sent.root, {"address": there.url}).all()
+    assert [s.exit_code for s in listed][:2] == [4, 0] and listed[1].words == ("run",)
 
 
 def holding(secret: bytes, folder: Path) -> list[Path]:
@@ -117,9 +116,8 @@ def test_a_submission_is_stopped(sent: Any, there: Cluster) -> None:
     while launcher.status(id).state == "waiting":
         time.sleep(0.2)
     assert sent.mlops("submit", "stop", id, "--address", there.url).stdout == "stopped\n"
-    assert f"{id}  stopped (exit 130)" in sent.mlops("submit", "status", id, "--address", there.url).stdout
-    assert sent.mlops("submit", "stop", id, "--address", there.url).stdout == f"{id} was over\n"
-    sent.mlops("submit", "logs", id, "--address", there.url, code=130)
+    assert launcher.status(id).state == "stopped" and not launcher.stop(id)
+    assert launcher.follow(id, lambda text: None, lambda line: None).exit_code == 130
     with pytest.raises(UsageError, match=r"knows no submission 'nothing'; see 'mlops submit list'"):
         launcher.status("nothing")
 
