@@ -118,6 +118,7 @@ class Tune:
             mode=mode,
             trust=d.trust,
             models=None if d.retrain_best else work / "models",
+            objects=context.workspace.objects.url,
         )
         latest = context.workspace.ledger.latest(d.name, self.name)
         earlier = restore(Tuned, latest.record).trials if latest else ()

@@ -31,7 +31,8 @@ PREFIX = "trainer."
 class TrainerObjective:
     """Fits the declared trainer with tuned options set, as `mlops_core.stages.Objective` promises.
 
-    `models` is where the best models are kept; None keeps none.
+    `models` is where the best models are kept; None keeps none. `objects` is the store from which a machine that
+    does not have the data set fetches it.
     """
 
     trainer: Choice
@@ -42,6 +43,7 @@ class TrainerObjective:
     mode: Mode
     trust: tuple[str, ...] = ()
     models: Path | None = None
+    objects: str = ""
 
     def __call__(
         self,
@@ -51,6 +53,7 @@ class TrainerObjective:
         resources: Mapping[str, float] | None = None,
     ) -> Scores:
         import_project(self.project)
+        self._fetch()
         trainer = Plugins().build("trainer", with_params(self.trainer, params))
         model = out / "model"
         shutil.rmtree(model, ignore_errors=True)
@@ -71,6 +74,24 @@ class TrainerObjective:
         if self.models is not None and (model / "model.json").exists():
             self._keep(self.models, params, model, scores)
         return scores
+
+    def _fetch(self) -> None:
+        """Another node of a cluster has the project, not what is in `.mlops`; the first of its trials fetches it."""
+        if not self.objects or self.dataset.path.exists():
+            return
+        from filelock import FileLock
+
+        from mlops_core.hashing import FileDigests
+        from mlops_core.objects import Objects
+
+        state = self.dataset.path.parent.parent
+        self.dataset.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.dataset.path}.lock"):
+            digests = FileDigests(state / "cache" / "digests")
+            try:
+                Objects(self.objects, digests).fetch(self.dataset.artifact, self.dataset.path)
+            finally:
+                digests.close()
 
     def _keep(self, models: Path, params: Params, model: Path, scores: Scores) -> None:
         """Among the kept, unless a better one is there; what is worse goes."""

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlops_core import api
-from mlops_core.errors import MlopsError, Rejected, ServingError, TrainingError, UsageError
+from mlops_core.config import declare as declare_project
+from mlops_core.errors import MlopsError, Rejected, ServingError, StoreError, TrainingError, UsageError
+from mlops_core.flow import Context
+from mlops_core.flow.learning import Data
+from mlops_core.flow.objective import TrainerObjective
 from mlops_core.ledger import Ledger
+from mlops_core.workspace import Workspace
 
 ALL = ("data", "train", "seal", "evaluate", "gate")
 BAD = "trainer.shift=1.5"  # about 0.75 accuracy; without it about 0.93
@@ -241,6 +247,30 @@ def test_the_page_of_a_search_is_kept_and_its_trials_are_there_for_the_next(here
     assert "unchanged 1 trials" in here.mlops("run", "--until", "tune").stdout
     api.run(here.root, ["tuner.space={trainer.shift: [0.0, 1.6]}"], until="tune")
     assert {p.read_text() for p in page.parent.iterdir()} == {"0 earlier", "1 earlier"}
+
+
+def test_a_trial_on_another_machine_fetches_its_data(here: Any, tmp_path: Path) -> None:
+    """That machine has the project, and can reach the object store."""
+    api.run(here.root, until="data")
+    declared = declare_project(here.root)
+    workspace = Workspace(here.root, declared)
+    outcome = workspace.ledger.latest("toy", "data")
+    assert outcome
+    there = tmp_path / "another" / ".mlops" / "data" / "frozen"
+    dataset = Data().result(Context(workspace, declared), outcome, there)
+    objective = TrainerObjective(
+        trainer=declared.trainer, dataset=dataset, project=here.root, seed=1, metric="accuracy", mode="max",
+        objects=workspace.objects.url,
+    )  # fmt: skip
+    workspace.close()
+    for trial in ("one", "two"):
+        (tmp_path / trial).mkdir()
+        assert objective({"trainer.shift": 0.0}, tmp_path / trial, lambda step, scores: None)["accuracy"] > 0.8
+    assert sorted(p.name for p in there.iterdir()) == ["test.parquet", "train.parquet", "validation.parquet"]
+    with pytest.raises(StoreError, match="cannot be read from"):
+        replace(objective, dataset=replace(dataset, path=there.parent / "other"), objects=str(tmp_path / "empty"))(
+            {"trainer.shift": 0.0}, tmp_path / "one", lambda step, scores: None
+        )
 
 
 def test_a_tuner_that_leaves_the_space_is_told(here: Any) -> None:
