@@ -31,7 +31,13 @@ REAL = ["moto[server]", "lightning", "hatchling", "tritonclient[http,grpc]"]
 EXTRAS = "default,xgboost,lightgbm,grpc,postgres,adbc,s3,signing"
 LEARNING = ["boosting", "lightning", "lightning_export", "lightning_modules", "lightning_recipes", "sklearn"]
 TABLES = ["drift", "dvc", "tabular", "tabular_kits"]
-SIDE = ["tests/core", *(f"tests/plugins/test_{name}.py" for name in LEARNING + TABLES)]
+LINES = ["line", "cache", "crash", "gate_and_lineage", "privacy", "access", "log", "stranger", "distribution"]
+SIDE = [
+    "tests/core",
+    "tests/e2e/bad_inputs",
+    *(f"tests/e2e/test_{name}.py" for name in LINES),
+    *(f"tests/plugins/test_{name}.py" for name in LEARNING + TABLES),
+]
 SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", *SIDE]
 ALONE = ["tests/e2e", "tests/plugins", *(f"--ignore={path}" for path in SIDE)]
 DEMO = HERE / "credit-demo"

@@ -501,6 +501,7 @@ class Declaration:
     metric: str
     tuner: Choice | None = None
     space: Space = field(default_factory=dict)
+    retrain_best: bool = False
     gate: tuple[GateRule, ...] = ()
     slices: tuple[str, ...] = ()
     deployer: Choice | None = None
@@ -511,8 +512,6 @@ class Declaration:
     privacy: Mapping[str, str] = field(default_factory=dict)
     store: Mapping[str, str] = field(default_factory=dict)
     signing: Mapping[str, str] = field(default_factory=dict)
-    text: str = ""
-    retrain_best: bool = False
     launcher: Choice | None = None
-    text: str = ""
     travel: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""

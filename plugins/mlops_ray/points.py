@@ -192,9 +192,10 @@ def _sampler(tuner: Search, space: Space, seed: int) -> optuna.samplers.BaseSamp
 
     if tuner.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    # up to STARTUP points both draw at random, and the Gaussian process would load torch for nothing
-    grouped = _conditional(space)
-    if STARTUP < tuner.trials <= SMALL and not grouped and importlib.util.find_spec("torch"):
+    # Up to STARTUP points both draw at random, and the Gaussian process would load torch for nothing. Between names it
+    # has no distances: where a choice is among the dimensions, TPE found better points.
+    grouped, numbers = _conditional(space), all(d.kind not in ("choice", "grid") for d in space.values())
+    if STARTUP < tuner.trials <= SMALL and numbers and not grouped and importlib.util.find_spec("torch"):
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
     return optuna.samplers.TPESampler(
         seed=seed, multivariate=True, group=grouped, constant_liar=True, n_startup_trials=STARTUP

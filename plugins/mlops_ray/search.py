@@ -44,8 +44,8 @@ class Search:
     the checkpoints that its trainer left. The output of each trial is in output.log of its folder.
 
     trials: points to try in all
-    sampler: how points are chosen; auto is Optuna's Gaussian process up to 100 trials, its TPE beyond and where
-        dimensions have conditions
+    sampler: how points are chosen; auto is Optuna's Gaussian process up to 100 trials of numbers, its TPE beyond and
+        where there are choices or conditions
     scheduler: asha stops trials that fall behind others at the same step; hyperband is asha in three brackets, each of
         which waits longer before it judges (for curves that cross); median stops what is below the median of the
         others' means up to that step; none lets each run to its end
