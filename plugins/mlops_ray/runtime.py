@@ -52,11 +52,13 @@ def ray_running(
         yield None
         return
     if address != "local":
-        _join(address, failure)
-        try:
-            yield None
-        finally:
-            ray.shutdown()
+        _reach(address, failure)
+        with _settings_of_ray() if _only_on_loopback(address) else contextlib.nullcontext():
+            try:
+                _join(address, failure)
+                yield None
+            finally:
+                ray.shutdown()
         return
     with private_folder() as folder, started(folder, failure, env=env, preload=preload):
         yield folder
@@ -104,20 +106,34 @@ def _start(folder: Path, failure: type[MlopsError]) -> None:
             time.sleep(2)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _join(address: str, failure: type[MlopsError]) -> None:
     import ray
 
-    _reach(address, failure)
     try:
         with environment(SILENT):
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-    except Exception as error:  # a cluster of another version, no cluster, a wrong token
+    except (Exception, SystemExit) as error:  # a cluster of another version, no cluster, a wrong token
         ray.shutdown()
         raise failure(f"no ray cluster can be joined at {address!r}: {_first_line(error)}") from error
+
+
+def _only_on_loopback(address: str) -> bool:
+    """Whether the cluster there cannot be reached by this machine's own address, which Ray would put in the place of
+    127.0.0.1, and then wait for minutes."""
+    import ray
+
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost"):
+        return False
+    try:
+        socket.create_connection((ray.util.get_node_ip_address(), int(port)), timeout=5).close()
+    except OSError:
+        return True
+    return False
 
 
 def _reach(address: str, failure: type[MlopsError]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,12 +39,14 @@ ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # trials.jsonl and points.jsonl are what a resume rests on
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "20",
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "100000",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # `Suggest` knows better how many may wait
     "RAY_prestart_worker_first_driver": "0",  # as many workers as cores, each with all that is preloaded, idle
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
+
+LOOK = 5.0  # seconds between two looks at how much room there is
 
 
 def sweep(
@@ -91,7 +94,7 @@ def _run(tuner: Search, attempt: Attempt, board: Board, left: int, storage: Path
         metric="score",
         mode=board.goal.mode,
         num_samples=left,
-        search_alg=Suggest(board),
+        search_alg=Suggest(board, tuner.resources),
         scheduler=_scheduler(tuner),
         stop=Stop(board),
         time_budget_s=tuner.seconds(),
@@ -142,13 +145,22 @@ class _Told:
 
 
 class Suggest(_Told, Searcher):  # type: ignore[misc]  # Ray is untyped to us
-    """Hands Tune the next point."""
+    """Hands Tune the next point: as many as there is room for, and one that waits.
 
-    def __init__(self, board: Board) -> None:
+    A free process takes whichever trial waits, and the process that was being started for that is given up. With one
+    that waits at the beginning, short trials would never get a second process; with many, points would be chosen
+    before those that run have taught anything.
+    """
+
+    def __init__(self, board: Board, resources: Resources) -> None:
         super().__init__(metric="score", mode=board.goal.mode)
-        self.board = board
+        self.board, self._resources, self._room, self._looked = board, resources, 0, 0.0
 
     def suggest(self, trial_id: str) -> Any:
+        if time.monotonic() - self._looked > LOOK:  # nodes come and go
+            self._room, self._looked = room(self._resources), time.monotonic()
+        if len(self.board.running) > self._room:
+            return None
         point = self.board.next(trial_id)
         return {"number": point.number, "params": dict(point.params)} if point else Searcher.FINISHED
 
@@ -207,6 +219,12 @@ class Stop(_Told, tune.Stopper):  # type: ignore[misc]  # Ray is untyped to us
 def bundle(resources: Resources) -> dict[str, float]:
     wanted = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": float(resources.bytes())}
     return {name: amount for name, amount in wanted.items() if amount} or {"CPU": 0.001}
+
+
+def room(resources: Resources) -> int:
+    """How many trials the nodes that are alive hold at once."""
+    wanted, nodes = bundle(resources), [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    return sum(min(int(node.get(name, 0) // amount) for name, amount in wanted.items()) for node in nodes)
 
 
 def refuse_impossible(resources: Resources) -> None:

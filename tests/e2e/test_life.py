@@ -32,6 +32,7 @@ CALLS = {
     "forget": ("forget",),
     "deploy": ("deploy",),
     "stop": ("stop",),
+    "submit": ("submit", "launcher"),
     "config": ("config", "origins"),
     "plugins": ("plugins",),
     "keys": ("create_key", "keys", "revoke_key"),
