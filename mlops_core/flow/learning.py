@@ -11,8 +11,9 @@ from typing import Any
 
 from mlops_core.contracts import Dataset, Job, Mode, Params, Tuned, plain, restore
 from mlops_core.errors import TrainingError
+from mlops_core.flow.best import kept
 from mlops_core.flow.context import Context, flatten, key_of
-from mlops_core.flow.objective import TrainerObjective, import_project, kept, with_params
+from mlops_core.flow.objective import TrainerObjective, import_project, with_params
 from mlops_core.ledger import Outcome
 from mlops_core.space import spelled
 
@@ -128,7 +129,7 @@ class Tune:
         if unknown:
             raise TrainingError(f"tuner {d.tuner.plugin!r} gave parameter {unknown[0]!r}, which is not in the space")
         found = replace(found, model=None, report=_keep(context, found.report, f"{self.name}-{key[:12]}.html"))
-        return plain(found), kept(work / "models", found.params, found.scores)
+        return plain(found), kept(work / "models", found.params, found.scores, d.metric)
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> Tuned:
         return replace(restore(Tuned, outcome.record), model=path)
@@ -181,8 +182,7 @@ class Train:
         scores = context.build("trainer", with_params(d.trainer, params)).fit(context.results["data"], job)
         if not (out / "model.json").exists():
             raise TrainingError(f"trainer {d.trainer.plugin!r} left no model.json in its model folder")
-        _refuse_unscored(d.trainer.plugin, d.metric, scores)
-        return {"scores": plain(scores), "params": plain(params), "metric": d.metric}, out
+        return {"scores": _scored(d.trainer.plugin, d.metric, scores), "params": plain(params), "metric": d.metric}, out
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> dict[str, Any]:
         return {**outcome.record, "path": path, "artifact": outcome.artifacts[0], "key": outcome.key}
@@ -209,13 +209,19 @@ def _trainer(context: Context) -> dict[str, Any]:
     return {**context.options("trainer", d.trainer), **about, **context.code(modules, own)}
 
 
-def _refuse_unscored(trainer: str, metric: str, scores: Any) -> None:
+def _scored(trainer: str, metric: str, scores: Any) -> dict[str, float]:
+    """The validation scores as floats, whatever numbers they are. Raises TrainingError where they say nothing."""
     given = scores if isinstance(scores, Mapping) else {}
     if metric not in given:
         told = ", ".join(sorted(given)) or "none"
         raise TrainingError(f"trainer {trainer!r} gave no validation score {metric!r}; it gave {told}")
-    if not math.isfinite(given[metric]):
-        raise TrainingError(f"trainer {trainer!r} gave {given[metric]} for {metric!r}: the fit came to nothing")
+    try:
+        found = {str(name): float(value) for name, value in given.items()}
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"trainer {trainer!r} gave a score that is no number: {error}") from error
+    if not math.isfinite(found[metric]):
+        raise TrainingError(f"trainer {trainer!r} gave {found[metric]} for {metric!r}: the fit came to nothing")
+    return found
 
 
 def _mode(metric: str) -> Mode:

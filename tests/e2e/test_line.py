@@ -249,6 +249,22 @@ def test_the_page_of_a_search_is_kept_and_its_trials_are_there_for_the_next(here
     assert {p.read_text() for p in page.parent.iterdir()} == {"0 earlier", "1 earlier"}
 
 
+@pytest.mark.parametrize("searched", [True, False])
+def test_scores_of_any_kind_of_number_will_do(here: Any, searched: bool) -> None:
+    """A stranger's trainer gives what its library gives, one of them perhaps undefined."""
+    trainer = here.plugin / "toyplug" / "trainer.py"
+    odd = '        found = {k: np.float32(v) for k, v in found.items()} | {"auprc": float("nan")}\n'
+    trainer.write_text(
+        trainer.read_text().replace("        job.report(1, found)\n", odd + "        job.report(1, found)\n")
+    )
+    if searched:
+        declare(here, "  - trainer: toy\n", "  - trainer: toy\n  - tuner: grid\n")
+        declare(here, "metric: accuracy\n", "tuner:\n  space:\n    trainer.shift: [1.5, 0.0]\nmetric: accuracy\n")
+    told = here.mlops("run").stdout
+    assert ("the model of trial 1: accuracy 0." in told) == searched
+    assert api.version(here.root, 1).model.scores["accuracy"] > 0.8
+
+
 def test_a_trial_on_another_machine_fetches_its_data(here: Any, tmp_path: Path) -> None:
     """That machine has the project, and can reach the object store."""
     api.run(here.root, until="data")
