@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from mlops_core.serving.state import write_state as write_state
     from mlops_core.serving.wire import WholeAnswers as WholeAnswers
     from mlops_core.space import holds as holds
+    from mlops_core.space import multiple as multiple
+    from mlops_core.space import multiples as multiples
     from mlops_core.space import parents_first as parents_first
     from mlops_core.trials import NoMetric as NoMetric
     from mlops_core.trials import Trials as Trials
@@ -71,7 +73,7 @@ _HOME = {
     "mlops_core.serving.rpc": ("Rpc",),
     "mlops_core.serving.state": ("hold", "is_held", "read_state", "write_state"),
     "mlops_core.serving.wire": ("WholeAnswers",),
-    "mlops_core.space": ("holds", "parents_first"),
+    "mlops_core.space": ("holds", "multiple", "multiples", "parents_first"),
     "mlops_core.trials": ("NoMetric", "Trials", "better", "judged"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

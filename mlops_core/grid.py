@@ -11,7 +11,7 @@ from typing import Any
 
 from mlops_core.contracts import Distribution, Params, Space
 from mlops_core.errors import TrainingError
-from mlops_core.space import at, holds, multiples, parents_first
+from mlops_core.space import holds, multiple, multiples, parents_first
 
 MANY = 10_000
 
@@ -76,7 +76,7 @@ def values_of(distribution: Distribution, points: int) -> list[Any]:
     if kind == "quniform":
         steps = multiples(distribution)
         few = steps if len(steps) <= points else _spread(steps[0], steps[-1], len(steps), points)
-        return [at(distribution, i) for i in few]
+        return [multiple(distribution, i) for i in few]
     if points == 1 or low == high:
         return [math.sqrt(low * high) if kind == "loguniform" else (low + high) / 2]
     parts = [i / (points - 1) for i in range(points)]

@@ -135,7 +135,7 @@ def edges(found: Distribution) -> list[Any]:
     low, high = found.args[:2]
     if found.kind == "quniform":
         steps = multiples(found)
-        return [at(found, steps[0]), at(found, steps[-1])]
+        return [multiple(found, steps[0]), multiple(found, steps[-1])]
     return [low, high - 1] if found.kind == "randint" else [low, high]
 
 
@@ -145,7 +145,7 @@ def multiples(found: Distribution) -> range:
     return range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
 
 
-def at(found: Distribution, times: int) -> float:
+def multiple(found: Distribution, times: int) -> float:
     """The value of a quniform at `times` its step: 0.3, not 0.30000000000000004."""
     value = times * found.args[2]
     return value if isinstance(value, int) else float(f"{value:.12g}")
@@ -196,7 +196,7 @@ def _numbers(name: Any, args: list[Any]) -> Distribution:
         raise ValueError(f"quniform needs step > 0, got {args[2]}")
     found = Distribution(kind=name, args=tuple(args))
     if name == "quniform" and not multiples(found):
-        below, above = (f"{at(found, round_(low / args[2])):g}" for round_ in (math.floor, math.ceil))
+        below, above = (f"{multiple(found, round_(low / args[2])):g}" for round_ in (math.floor, math.ceil))
         hint = f"write quniform({below}, {above}, {args[2]})"
         raise ValueError(f"quniform has no multiple of {args[2]} from {low} to {high}; {hint}")
     return found

@@ -151,8 +151,10 @@ def summary(finished: Any, project: Path) -> str:
 
 def progress(stage: str, step: int, scores: Scores) -> str:
     """How far a stage is, in a line."""
-    unit = "trial" if stage == "tune" else "epoch"
-    return f"{unit} {step}  " + "  ".join(f"{k} {v:.4f}" for k, v in list(scores.items())[:4] if v == v)
+    done = (
+        f"{step} trial{'s' * (step != 1)} done" if stage == "tune" else f"epoch {step}"
+    )  # a trial's own number is another
+    return f"{done}  " + "  ".join(f"{k} {v:.4f}" for k, v in list(scores.items())[:4] if v == v)
 
 
 def told_number(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ ABSENT = Absent()
 GAPS = frozenset({NONE, Absent})
 
 
-class Cell:
+class Cell(ABC):
     """How values of one column are read: all at once, or one by one to find what is wrong."""
 
     wanted = ""
@@ -51,9 +52,9 @@ class Cell:
             raise TypeError
         return found
 
+    @abstractmethod
     def convert(self, values: Sequence[Any]) -> Any:
-        """The values as an array, missing ones None. Each kind of column has its own; this class is none of them."""
-        raise NotImplementedError
+        """The values as an array, missing ones None."""
 
     def unseen(self, values: Any) -> int:
         """How many values training never saw."""

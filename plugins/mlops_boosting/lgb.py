@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
@@ -15,7 +14,7 @@ from mlops_boosting import fitting
 from mlops_boosting.options import Boosting
 from mlops_boosting.table import Table
 from mlops_boosting.trees import Ensemble, Node
-from mlops_core.contracts import Dataset, Job, Predict, Scores
+from mlops_core.contracts import Dataset, Job, Scores
 from mlops_core.errors import TrainingError, did_you_mean
 
 OBJECTIVES = {
@@ -95,11 +94,6 @@ class LightGBM(Boosting):
 
     def fit(self, dataset: Dataset, job: Job) -> Scores:
         return fitting.fit(self, _Trees, dataset, job)
-
-    def load(self, path: Path) -> Predict:
-        from mlops_core import load_onnx
-
-        return load_onnx(path)
 
 
 class _Trees:

@@ -6,11 +6,12 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from mlops_core.contracts import Job, Task
+from mlops_core.contracts import Job, Predict, Task
 from mlops_core.errors import TrainingError
 
 Share = Annotated[float, Gt(0), Le(1)]
@@ -48,6 +49,11 @@ class Boosting:
                 raise ValueError(f"params.{name}: set the option {self.OWN[name]} instead")
             if name in self.FIXED:
                 raise ValueError(f"params.{name} cannot be set: {self.FIXED[name]}")
+
+    def load(self, path: Path) -> Predict:
+        from mlops_core import load_onnx
+
+        return load_onnx(path)
 
     def link(self, task: Task) -> Literal["identity", "logistic", "softmax", "exp"]:
         """What makes an answer of the sum of the trees."""

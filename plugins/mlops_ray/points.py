@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_core import Trials, grid_points, grid_size, holds, parents_first
+from mlops_core import Trials, grid_points, grid_size, holds, multiple, multiples, parents_first
 from mlops_core.contracts import Distribution, Goal, Params, Space, Trial, plain, record, restore
 from mlops_core.errors import TrainingError
 from mlops_ray.search import Search
@@ -211,8 +211,7 @@ def _dimension(d: Distribution) -> optuna.distributions.BaseDistribution:
     if d.kind == "randint":
         return od.IntDistribution(low, high - 1)
     if d.kind == "quniform":
-        step = d.args[2]
-        return od.IntDistribution(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9))
+        return od.IntDistribution(multiples(d)[0], multiples(d)[-1])
     return od.FloatDistribution(low, high, log=d.kind == "loguniform")
 
 
@@ -236,8 +235,7 @@ def _value(d: Distribution, coded: Any) -> Any:
     """What the trainer gets, from what the sampler knows: an index of a choice, a multiple of a step."""
     if d.kind in ("choice", "grid"):
         return d.args[0][coded]
-    value = coded * d.args[2] if d.kind == "quniform" else coded
-    return float(f"{value:.12g}") if d.kind == "quniform" and isinstance(value, float) else value
+    return multiple(d, coded) if d.kind == "quniform" else coded
 
 
 def _code(d: Distribution, value: Any) -> Any:

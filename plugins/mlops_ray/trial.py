@@ -85,10 +85,8 @@ class _Told:
         self.step = step
         self.best = found if not self.best or better(found, self.best, self.goal) else self.best
         try:
-            now = {"now": found[self.goal.metric]}
-            tune.report(
-                self.message(self.best) | now
-            )  # a trainer keeps its best epoch, so that is what a trial is worth
+            # a trainer keeps its best epoch, so that is what a trial is worth
+            tune.report(self.message(self.best) | {"now": found[self.goal.metric]})
         except SystemExit:
             self.stopped = True
             raise Pruned from None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ import pytest
 from mlops_core import hookimpl, packing, sending
 from mlops_core.config import declare
 from mlops_core.contracts import Parcel, Submission
-from mlops_core.errors import StoreError, UsageError
+from mlops_core.errors import UsageError
 from mlops_core.plugins import Plugins
 
 
@@ -91,12 +94,28 @@ def test_the_same_content_packs_to_the_same_bytes(tmp_path: Path) -> None:
         assert [i.external_attr >> 16 & 0o777 for i in archive.infolist()] == [0o755, 0o644, 0o644]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    root = lay(tmp_path / "p", "a.py")
-    (root / "a.py").chmod(0)
-    with pytest.raises(StoreError, match=r"cannot pack .*a.py: no permission"):
-        packing.pack(packing.travelling(root), tmp_path / "1.zip")
+AS_SOMEBODY = """
+import os, pathlib, sys
+from mlops_core import packing
+from mlops_core.errors import StoreError
+if os.geteuid() == 0:  # who may read everything
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+root = pathlib.Path(sys.argv[1])
+try:
+    packing.pack(packing.travelling(root), root.parent / "1.zip")
+except StoreError as error:
+    print(error)
+"""
+
+
+def test_a_file_that_cannot_be_read_is_named() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        root = lay(Path(folder) / "p", "a.py")
+        (root / "a.py").chmod(0)
+        command = [sys.executable, "-c", AS_SOMEBODY, str(root)]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert re.match(r"cannot pack .*a\.py: no permission", told.stdout), told
 
 
 def test_too_large_names_the_largest(tmp_path: Path) -> None:
