@@ -32,9 +32,10 @@ def placed(params, out, report, resources=None):
     began = time.time()
     with (out / "where").open("a") as where:
         where.write(f"{node} {device} {began} {began}\\n")
-    for step in range(first, 16):
+    for step in range(first, params.get("steps", 15) + 1):
         time.sleep(0.1)
-        kept.write_text(str(step))
+        kept.with_suffix(".new").write_text(str(step))
+        kept.with_suffix(".new").replace(kept)
         report(step, {"auroc": params["x"] / 100})
     lines = (out / "where").read_text().splitlines()[:-1]
     (out / "where").write_text("\\n".join([*lines, f"{node} {device} {began} {time.time()} {first}"]) + "\\n")
@@ -65,9 +66,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         sys.modules.pop("placed_here", None)
 
 
-def search(cluster: Any, out: Path, count: int, **options: Any) -> Any:
+def search(cluster: Any, out: Path, count: int, steps: int = 15, **options: Any) -> Any:
     objective = importlib.import_module("placed_here").placed
-    space = {"x": Distribution(kind="grid", args=(list(range(count)),))}
+    space = {k: Distribution(kind="grid", args=(v,)) for k, v in {"x": list(range(count)), "steps": [steps]}.items()}
     tuner = RayTuner(address=cluster.address, sampler="grid", scheduler="none", trials=count, **options)
     return tuner.search(objective, space, GOAL, out, lambda *told: None)
 
@@ -80,7 +81,7 @@ def attempts(out: Path) -> dict[str, list[list[str]]]:
 def test_trials_have_a_gpu_each_and_a_lost_node_loses_no_trial(cluster: Any, tmp_path: Path) -> None:
     one = tmp_path / "one"
     tuned = search(cluster, one, 8, resources=Resources(cpus=1, gpus=1))
-    assert [t.state for t in tuned.trials] == ["done"] * 8 and tuned.params == {"x": 7}
+    assert [t.state for t in tuned.trials] == ["done"] * 8 and tuned.params == {"x": 7, "steps": 15}
     spans = defaultdict(list)
     for lines in attempts(one).values():
         (node, device, began, ended, _) = lines[-1]
@@ -95,7 +96,9 @@ def test_trials_have_a_gpu_each_and_a_lost_node_loses_no_trial(cluster: Any, tmp
     def remove() -> None:
         end = time.monotonic() + 60
         while time.monotonic() < end and not gone:
-            begun = {lines[-1][0] for lines in attempts(two).values() if lines}
+            # a node whose trial has kept a step, and is far from its last
+            kept = {t for t, lines in attempts(two).items() if lines and (two / "trials" / t / "scratch/step").exists()}
+            begun = {attempts(two)[t][-1][0] for t in kept}
             for node in cluster.worker_nodes:
                 if node.node_id in begun:
                     gone.append(node.node_id)
@@ -105,10 +108,10 @@ def test_trials_have_a_gpu_each_and_a_lost_node_loses_no_trial(cluster: Any, tmp
 
     thread = threading.Thread(target=remove)
     thread.start()
-    tuned = search(cluster, two, 6, resources=Resources(cpus=1, gpus=1))
+    tuned = search(cluster, two, 6, steps=40, resources=Resources(cpus=1, gpus=1))
     thread.join()
     assert gone and [t.state for t in tuned.trials] == ["done"] * 6
-    assert tuned.params == {"x": 5}
+    assert tuned.params == {"x": 5, "steps": 40}
     moved = [lines for lines in attempts(two).values() if len(lines) > 1]
     assert moved and all(lines[0][0] == gone[0] != lines[-1][0] for lines in moved)
     assert any(int(lines[-1][4]) > 1 for lines in moved), "a trial goes on from what it kept"
