@@ -93,6 +93,8 @@ def _unfit(contract: Contract, known: Mapping[str, Any]) -> Iterator[str]:
             yield f"column {name!r} is {found}, which nothing converts to {rule.dtype}"
         elif not rule.dtype and found not in (*DTYPES, "null"):
             yield f"column {name!r} is {found}, which no model takes; convert it, or give it role 'ignore'"
+        elif "weight" in rule.roles and (rule.dtype or found) not in NUMBERS:
+            yield f"column {name!r} is {rule.dtype or found}, and a weight is a number"
         elif found in ARRAYS and dtype_name(_cell(dtype)) not in (*NUMBERS, "boolean"):
             yield f"column {name!r} is {dtype}; a list column holds numbers only"
 

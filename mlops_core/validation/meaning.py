@@ -26,6 +26,9 @@ _NOUNS = {"string": "text (quote it)", "date": "date (ISO 8601)", "datetime": "t
 def senseless(contract: Contract, schema: Mapping[str, str] | None, target: str) -> Iterator[Problem]:
     """Everything in `contract` that cannot hold. `schema` is what the data has (name -> dtype), where known."""
     dtypes = {name: dtype_name(dtype) for name, dtype in (schema or {}).items()}
+    weights = [c.name for c in contract.columns.values() if "weight" in c.roles]
+    for name in weights[1:]:
+        yield _problem(f"columns.{name}.role", f"one column has role weight, and {weights[0]!r} has it already")
     for rule in contract.columns.values():
         yield from _of_column(rule, dtypes, known=schema is not None, target=target)
     if contract.fresh_column:
@@ -45,7 +48,10 @@ def _of_column(rule: ColumnRule, dtypes: Mapping[str, str], *, known: bool, targ
     if rule.dtype and found and not rule.coerce and not widens(found, rule.dtype):
         hint = "say so, or 'coerce: true' to convert it and reject the rows that do not convert"
         yield _problem(f"{at}.dtype", f"the data has {found}, not {rule.dtype}", hint)
-    yield from (_problem(f"{at}.{key}", text) for key, text in _unfit(rule, dtype))
+    if "weight" in rule.roles and dtype and dtype not in NUMBERS:
+        yield _problem(f"{at}.role", f"a weight is a number, and this is {_a(dtype)} column")
+    else:
+        yield from (_problem(f"{at}.{key}", text) for key, text in _unfit(rule, dtype))
     yield from _of_roles(rule, target)
     if rule.regex:
         yield from _of_regex(f"{at}.regex", rule.regex)

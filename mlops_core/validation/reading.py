@@ -65,16 +65,20 @@ def _column(reader: _Reader, name: str, data: Any) -> ColumnRule:
     values = reader.items(rule.get("in"), f"{at}.in")
     if "in" in rule and rule["in"] is not None and not values and isinstance(rule["in"], list | tuple):
         reader.bad(f"{at}.in", "an empty list allows no value")
+    roles = _roles(reader, rule.get("role"), f"{at}.role")
+    weighs = "weight" in roles
+    if weighs:
+        _of_weight(reader, rule, low, at)
     return ColumnRule(
         name=name,
         dtype=_dtype(reader, rule.get("dtype"), f"{at}.dtype"),
         kind=reader.choice(rule.get("kind"), f"{at}.kind", get_args(ColumnKind)),
-        roles=_roles(reader, rule.get("role"), f"{at}.role"),
-        nullable=reader.flag(rule.get("nullable"), f"{at}.nullable", True),
+        roles=roles,
+        nullable=reader.flag(rule.get("nullable"), f"{at}.nullable", not weighs),
         coerce=reader.flag(rule.get("coerce"), f"{at}.coerce", False),
         finite=reader.flag(rule.get("finite"), f"{at}.finite", True),
         unique=reader.flag(rule.get("unique"), f"{at}.unique", False),
-        low=low,
+        low=0 if weighs and low is None else low,
         high=high,
         values=values,
         regex=reader.text(rule.get("regex"), f"{at}.regex"),
@@ -84,6 +88,16 @@ def _column(reader: _Reader, name: str, data: Any) -> ColumnRule:
         outliers=_outliers(reader, rule.get("outliers"), f"{at}.outliers"),
         positive=_label(rule.get("positive")),
     )
+
+
+def _of_weight(reader: _Reader, rule: Mapping[str, Any], low: Any, at: str) -> None:
+    """Nothing may be allowed that no trainer can weigh a row by."""
+    if rule.get("nullable") is True:
+        reader.bad(f"{at}.nullable", "a weight may not be missing", "leave this out: a row without one is rejected")
+    if rule.get("finite") is False:
+        reader.bad(f"{at}.finite", "a weight may not be infinite", "leave this out: such a row is rejected")
+    if isinstance(low, int | float) and low < 0:
+        reader.bad(f"{at}.range", f"a weight is at least 0, got {low}")
 
 
 def _dtype(reader: _Reader, value: Any, at: str) -> str:

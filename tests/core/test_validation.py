@@ -335,6 +335,21 @@ def test_unlabelled_rows_are_no_fault_unless_the_contract_says_so(tmp_path: Path
     assert "200 of 400 rows (50.0%) break" in refused(tmp_path, table, {"columns": {"y": {"nullable": False}}})
 
 
+def test_a_weight_is_a_number_of_at_least_0_that_no_row_lacks(tmp_path: Path) -> None:
+    table = people().with_columns(w=pl.Series([1.0, 0.0, None, float("nan"), float("inf"), -0.5, 2.0, 3.0] * 50))
+    role = {"columns": {"w": {"role": "weight"}}}
+    told = refused(tmp_path, table, role)
+    assert "200 of 400 rows (50.0%) break the contract" in told
+    assert "100 x w: missing" in told and "50 x w: below 0" in told and "50 x w: infinite" in told
+    found, quarantine = frozen(tmp_path, table, role | ANY_SHARE)
+    assert len(quarantine) == 200 and kept(tmp_path)["w"].unique().sort().to_list() == [0, 1, 2, 3]
+    assert {c.name: c.nullable for c in found.columns}["w"] is False
+    assert validate(table, role).reasons == {"w: missing": 100, "w: below 0": 50, "w: infinite": 50}
+    assert "column 'town' is string, and a weight is a number" in refused(
+        tmp_path, table, {"columns": {"town": {"role": "weight"}}}
+    )
+
+
 def test_uniqueness_is_of_the_whole_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A duplicate far away, beyond any batch, is found; the first row stays; missing values are no duplicates."""
     monkeypatch.setattr("mlops_core.validation.tables.CELLS", 9000)

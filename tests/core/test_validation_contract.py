@@ -118,6 +118,14 @@ def test_every_problem_is_told_at_once_with_its_key() -> None:
         ({"age": {"coerce": True}}, "columns.age.coerce: needs 'dtype', to which it converts"),
         ({"seen": {"range": ["yesterday", None]}}, "columns.seen.range: 'yesterday' is no time (ISO 8601)"),
         ({"pixels": {"unique": True}}, "columns.pixels.unique: does not apply to an array column"),
+        ({"age": {"role": "weight", "nullable": True}}, "columns.age.nullable: a weight may not be missing; leave"),
+        ({"income": {"role": "weight", "finite": False}}, "columns.income.finite: a weight may not be infinite; leave"),
+        ({"age": {"role": "weight", "range": [-1, None]}}, "columns.age.range: a weight is at least 0, got -1"),
+        ({"seen": {"role": "weight"}}, "columns.seen.role: a weight is a number, and this is a datetime column"),
+        (
+            {"age": {"role": "weight"}, "income": {"role": "weight"}},
+            "columns.income.role: one column has role weight, and 'age' has it already",
+        ),
         ({"age": 3}, "columns.age: expected a mapping of dtype, kind, role"),
     ],
 )
