@@ -9,6 +9,9 @@ import pytest
 import yaml
 
 from mlops_core.cli.main import main
+from mlops_core.contracts import Choice
+from mlops_core.plugins import Plugins
+from mlops_core.validation import contract_problems, validate
 
 GUESTS = Path(__file__).parent / "guests"
 CONFIG = """\
@@ -68,6 +71,20 @@ def test_a_contract_is_proposed_that_the_check_accepts(project: Path, capsys: py
     assert json.loads(said(capsys, "check", "--infer-contract", "data.csv", "--json")) == proposed
     (project / "contract.yaml").write_text(out.replace("dtype: int64", "dtype: float64"))
     assert "the declaration is right" in said(capsys, "check", "data.contract=contract.yaml")
+
+
+@pytest.mark.parametrize("infinite", ["inf", "-inf", "Infinity"])
+def test_a_contract_is_proposed_for_infinities_that_come_late(
+    project: Path, capsys: pytest.CaptureFixture[str], infinite: str
+) -> None:
+    rows = [f"{i},2026-01-{i % 28 + 1:02}" for i in range(200)]
+    (project / "late.csv").write_text("\n".join(["x,day", *rows, f"{infinite},2026-02-01"]) + "\n")
+    proposed = yaml.safe_load(said(capsys, "check", "--infer-contract", "late.csv"))
+    assert json.loads(said(capsys, "check", "--infer-contract", "late.csv", "--json")) == proposed
+    assert proposed["columns"]["x"] == {"dtype": "float64", "nullable": False, "finite": False}
+    source = Plugins().build("data", Choice(plugin="csv", options={"path": str(project / "late.csv")}))
+    assert contract_problems(proposed, source.schema(), "") == []
+    assert validate(source.read(), proposed).valid
 
 
 @pytest.mark.parametrize(
