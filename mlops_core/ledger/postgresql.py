@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlops_core.errors import StoreError
+from mlops_core import urls
+from mlops_core.errors import StoreError, UsageError
 from mlops_core.ledger.database import Database, Row
 from mlops_core.ledger.schema import VERSION
 
@@ -24,7 +25,10 @@ class Postgresql(Database):
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self.conninfo = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
+        try:
+            self.conninfo = urls.encoded(re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url))
+        except ValueError as error:
+            raise UsageError(f"store.ledger: {error}") from None
         self.shown = _masked(self.conninfo)
 
     @property

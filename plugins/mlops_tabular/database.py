@@ -9,11 +9,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlops_core import urls
 from mlops_core.contracts import Table
 from mlops_core.errors import DataError
 from mlops_tabular.sqlrows import Adbc, Rows
 
 _PEEK = 1000
+_POSTGRESQL = ("postgres", "adbc+postgres")
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Sql:
 
     The URL is SQLAlchemy's (sqlite:///data.db, postgresql+psycopg://user@host/db), or adbc+sqlite:///data.db and
     adbc+postgresql://user@host/db, which hand over Arrow data and are several times faster. Keep a password out
-    of the files: `url: ${oc.env:DATABASE_URL}`. End the query in ORDER BY: the same rows in another order are
+    of the files: `url: ${oc.env:DATABASE_URL}`, and percent-encode what is special in it ('@' is %40). End the query in ORDER BY: the same rows in another order are
     divided otherwise. Dtypes are told from the first batch.
 
     url: where the database is
@@ -72,8 +74,11 @@ class Sql:
         return f"SELECT * FROM {quoted}"
 
     def _stream(self, select: str, batch: int) -> Generator[Any, None, None]:
-        source = (Adbc if self.url.startswith("adbc+") else Rows)(self.url)
-        return source.batches(select, batch)
+        try:
+            url = urls.encoded(self.url) if self.url.startswith(_POSTGRESQL) else self.url
+        except ValueError as error:
+            raise DataError(f"data.url: {error}") from None
+        return (Adbc if url.startswith("adbc+") else Rows)(url).batches(select, batch)
 
 
 def _first(stream: Iterator[Any]) -> Any:

@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,6 +176,29 @@ def test_a_password_that_the_driver_repeats_is_masked(password: str) -> None:
     with pytest.raises(StoreError) as told:
         Ledger(f"postgresql://ann:{password}@127.0.0.1:1/team").runs("credit")
     assert "ss" not in str(told.value).removeprefix("cannot reach the ledger postgresql")
+
+
+@pytest.mark.parametrize("raw", ["ab#cd", "ab?cd", "ab:cd", "ab[cd", "ab]c d", "?#abcd"])
+def test_a_raw_character_of_a_password_that_can_be_meant_in_one_way_is_taken(postgres_database: str, raw: str) -> None:
+    user = f"raw_{os.getpid()}_{raw.encode().hex()}"
+    with psycopg.connect(postgres_database, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{raw}'")
+    with Ledger(re.sub(r"//.*@", f"//{user}:{raw}@", postgres_database)) as ledger:
+        ledger.begin_run("credit")
+        assert ledger.url == re.sub(r"//.*@", f"//{user}:***@", postgres_database)
+    wrong = Ledger(re.sub(r"//.*@", f"//{user}:{raw}x@", postgres_database))
+    with pytest.raises(StoreError, match="password authentication failed") as told:
+        wrong.runs("credit")
+    assert "ab" not in str(told.value) and "cd" not in str(told.value).removesuffix(f'"{user}"')
+
+
+@pytest.mark.parametrize("raw", ["ab@cd", "ab/cd", "ab/c@d", "ab#c@d", "a?b@c=d", "12/a?b=cd"])
+def test_a_password_that_could_be_meant_in_two_ways_is_refused_untold(raw: str) -> None:
+    with pytest.raises(UsageError, match=r"^store\.ledger: .* percent-encoded: '@' as %40, '/' as %2F, ") as told:
+        Ledger(f"postgresql://ann:{raw}@127.0.0.1:1/team")
+    assert not set(re.split(r"\W", raw)) & set(re.split(r"\W", str(told.value)))
+    encoded = urllib.parse.quote(raw, safe="")
+    assert Ledger(f"postgresql://ann:{encoded}@127.0.0.1:1/team").url == "postgresql://ann:***@127.0.0.1:1/team"
 
 
 def test_names_that_are_no_unicode_are_kept(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import re
 import sqlite3
 import uuid
 from collections.abc import Mapping
@@ -299,6 +300,28 @@ def test_a_password_is_never_told(plugins: Plugins, url: str, message: str) -> N
     assert (
         message in said and "s3cret" not in said.replace("s3cret", "", url == "s3cret") and "s3cret" not in repr(source)
     )
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "adbc+postgresql", "postgres"])
+@pytest.mark.parametrize("raw", ["s3cret@xyzzy", "s3cret/xyzzy", "s3cret#xyz@zy"])
+def test_a_password_that_could_be_meant_in_two_ways_is_refused_untold(plugins: Plugins, scheme: str, raw: str) -> None:
+    said = told(sql(plugins, f"{scheme}://ann:{raw}@127.0.0.1:1/db", table="t"))
+    assert said.startswith("data.url: ") and "percent-encoded: '@' as %40, '/' as %2F, " in said
+    assert "s3cret" not in said and "zy" not in said
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "adbc+postgresql"])
+@pytest.mark.parametrize("raw", ["s3cret#xyzzy", "s3cret?xyzzy", "s3cret[xyzzy"])
+def test_a_raw_character_of_a_password_that_can_be_meant_in_one_way_is_taken(
+    plugins: Plugins, postgres_database: str, scheme: str, raw: str
+) -> None:
+    user = f"raw_{raw.encode().hex()}_{scheme[0]}"
+    with psycopg.connect(postgres_database, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{raw}'")
+    url = re.sub(r".*@", f"{scheme}://{user}:{raw}@", postgres_database)
+    assert rows(sql(plugins, url, query="SELECT 1 AS n")).rows() == [(1,)]
+    said = told(sql(plugins, url.replace("zzy@", "zzy2@"), query="SELECT 1 AS n"))
+    assert "password authentication failed" in said and "s3cret" not in said and "zzy" not in said
 
 
 @pytest.mark.parametrize("scheme", ["postgresql+psycopg", "adbc+postgresql"])
