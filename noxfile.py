@@ -29,17 +29,11 @@ TEST = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "schemathesis"
 # what tests talk to, and with: S3, the other namespace, a build backend, clients of the Open Inference Protocol
 REAL = ["moto[server]", "lightning", "hatchling", "tritonclient[http,grpc]"]
 EXTRAS = "default,xgboost,lightgbm,grpc,postgres,adbc,s3,signing"
-LEARNING = ["boosting", "lightning", "lightning_export", "lightning_modules", "lightning_recipes", "sklearn"]
-TABLES = ["drift", "dvc", "tabular", "tabular_kits"]
-LINES = ["line", "cache", "crash", "gate_and_lineage", "privacy", "access", "log", "stranger", "distribution"]
-SIDE = [
-    "tests/core",
-    "tests/e2e/bad_inputs",
-    *(f"tests/e2e/test_{name}.py" for name in LINES),
-    *(f"tests/plugins/test_{name}.py" for name in LEARNING + TABLES),
-]
-SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", *SIDE]
-ALONE = ["tests/e2e", "tests/plugins", *(f"--ignore={path}" for path in SIDE)]
+# What kills processes at a certain moment, or counts what fails under load, has the machine to itself.
+LONERS = ["e2e/test_life", "e2e/test_rollout", "e2e/test_startup", "plugins/test_http_deployer"]
+LONERS += [f"plugins/test_ray_{name}" for name in ("access", "cluster", "serve")]
+ALONE = [f"tests/{name}.py" for name in LONERS]
+SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "tests", *(f"--ignore={path}" for path in ALONE)]
 DEMO = HERE / "credit-demo"
 
 
@@ -65,7 +59,6 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    # What starts clusters and endpoints, or kills them at a certain moment, has the machine to itself.
     failed = [words for words in (SIDE_BY_SIDE, ALONE) if not passes(session, *words)]
     if failed:
         session.error("failed: " + "; ".join(f"pytest {' '.join(words)}" for words in failed))

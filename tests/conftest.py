@@ -36,6 +36,10 @@ settings.register_profile(
 )
 settings.load_profile("house")
 
+# A shell's job in the background ignores Ctrl-C, and would hand that down to every command that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 INPUTS = (
     Column(name="age", kind="number", dtype="int64"),
     Column(name="income", kind="number", dtype="float64", nullable=False),
