@@ -24,8 +24,9 @@ class Sql:
 
     The URL is SQLAlchemy's (sqlite:///data.db, postgresql+psycopg://user@host/db), or adbc+sqlite:///data.db and
     adbc+postgresql://user@host/db, which hand over Arrow data and are several times faster. Keep a password out
-    of the files: `url: ${oc.env:DATABASE_URL}`, and percent-encode what is special in it ('@' is %40). End the query in ORDER BY: the same rows in another order are
-    divided otherwise. Dtypes are told from the first batch.
+    of the files: `url: ${oc.env:DATABASE_URL}`, and write what is special in it percent-encoded, '@' as %40. End
+    the query in ORDER BY: the same rows in another order are divided otherwise. Dtypes are told from the first
+    batch.
 
     url: where the database is
     query: the SELECT whose rows are read

@@ -178,7 +178,7 @@ def test_a_password_that_the_driver_repeats_is_masked(password: str) -> None:
     assert "ss" not in str(told.value).removeprefix("cannot reach the ledger postgresql")
 
 
-@pytest.mark.parametrize("raw", ["ab#cd", "ab?cd", "ab:cd", "ab[cd", "ab]c d", "?#abcd"])
+@pytest.mark.parametrize("raw", ["xyx#zyz", "xyx?zyz", "xyx:zyz", "xyx[zyz", "xyx]c d", "?#xyxzyz"])
 def test_a_raw_character_of_a_password_that_can_be_meant_in_one_way_is_taken(postgres_database: str, raw: str) -> None:
     user = f"raw_{os.getpid()}_{raw.encode().hex()}"
     with psycopg.connect(postgres_database, autocommit=True) as admin:
@@ -189,14 +189,14 @@ def test_a_raw_character_of_a_password_that_can_be_meant_in_one_way_is_taken(pos
     wrong = Ledger(re.sub(r"//.*@", f"//{user}:{raw}x@", postgres_database))
     with pytest.raises(StoreError, match="password authentication failed") as told:
         wrong.runs("credit")
-    assert "ab" not in str(told.value) and "cd" not in str(told.value).removesuffix(f'"{user}"')
+    assert "xyx" not in str(told.value) and "zyz" not in str(told.value)
 
 
-@pytest.mark.parametrize("raw", ["ab@cd", "ab/cd", "ab/c@d", "ab#c@d", "a?b@c=d", "12/a?b=cd"])
+@pytest.mark.parametrize("raw", ["xyx@zyz", "xyx/zyz", "xyx/c@d", "xyx#c@d", "xyx?y@zyz=x", "12/xyx?y=zyz"])
 def test_a_password_that_could_be_meant_in_two_ways_is_refused_untold(raw: str) -> None:
     with pytest.raises(UsageError, match=r"^store\.ledger: .* percent-encoded: '@' as %40, '/' as %2F, ") as told:
         Ledger(f"postgresql://ann:{raw}@127.0.0.1:1/team")
-    assert not set(re.split(r"\W", raw)) & set(re.split(r"\W", str(told.value)))
+    assert "xyx" not in str(told.value) and "zyz" not in str(told.value)
     encoded = urllib.parse.quote(raw, safe="")
     assert Ledger(f"postgresql://ann:{encoded}@127.0.0.1:1/team").url == "postgresql://ann:***@127.0.0.1:1/team"
 
