@@ -18,7 +18,7 @@ from mlops_core.rollout.plan import told as told_plan
 
 UNKNOWN = "source"  # stands for a source that only reading can tell; what it said before tells nothing
 INPUTS = ("input.", "tuned.")
-COUNTING = 2.0  # seconds that counting rows may take
+COUNTING = 2.0  # seconds that opening the data and counting its rows may take
 
 
 @record
@@ -194,7 +194,7 @@ def _rows(context: Context, latest: Outcome, causes: tuple[Cause, ...]) -> tuple
     if not any(c.key.startswith("source.") for c in causes):
         return ()
     try:
-        now = _count(context.build("data", context.declaration.data).read())
+        now = _counted(context.build("data", context.declaration.data).read)
     except Exception:  # a broken source is told by the run that reads it
         return ()
     if now is None:
@@ -204,15 +204,19 @@ def _rows(context: Context, latest: Outcome, causes: tuple[Cause, ...]) -> tuple
     return (Cause(key="data", old=None, new=words),)
 
 
-def _count(table: Any) -> int | None:
+def _counted(read: Callable[[], Any]) -> int | None:
+    """The rows of what `read` opens; None where that takes longer. Opening it, and a lazy frame, are not cut short:
+    Parquet files, which give those, tell their rows at their ends."""
     import polars as pl
 
+    deadline = time.monotonic() + COUNTING
+    table = read()
     if isinstance(table, pl.LazyFrame):
-        rows: int = table.select(pl.len()).collect().item()
-        return rows
+        found: int = table.select(pl.len()).collect().item()
+        return found
     import pyarrow as pa
 
-    rows, deadline = 0, time.monotonic() + COUNTING
+    rows = 0
     for batch in pa.RecordBatchReader.from_stream(table):
         rows += batch.num_rows
         if time.monotonic() > deadline:

@@ -1,5 +1,9 @@
 """Shows what 'mlops run' would do and why, key by key. Changes nothing.
 
+Data files that were touched are read once to tell whether they changed; the run after it does not read them for
+that again. Where they did, it says how many rows more or fewer, unless opening and counting them takes longer than
+two seconds.
+
 Exits with 0 where nothing is due, 2 where work is due, and 4 where the declared model was rejected by its gate.
 """
 
