@@ -13,11 +13,6 @@ import pytest
 from mlops_core import plan
 
 
-def endless(schema: Any) -> Iterator[Any]:
-    while True:
-        yield pa.record_batch([[1, 2, 3]], schema=schema)
-
-
 def test_rows_of_every_kind_of_table_are_counted() -> None:
     table = pl.DataFrame({"x": range(5)})
     for given in (table, table.lazy(), table.to_arrow().to_reader()):
@@ -26,16 +21,16 @@ def test_rows_of_every_kind_of_table_are_counted() -> None:
 
 def test_the_time_that_opening_takes_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "COUNTING", 0.2)
+    batch = pa.record_batch({"x": pa.array([1, 2, 3])})
     seen: list[int] = []
 
-    def batches(schema: Any) -> Iterator[Any]:
-        for batch in endless(schema):
+    def endless() -> Iterator[Any]:
+        while True:
             seen.append(1)
             yield batch
 
     def opened() -> Any:
-        schema = pa.schema([("x", pa.int64())])
         time.sleep(2 * plan.COUNTING)
-        return pa.RecordBatchReader.from_batches(schema, batches(schema))
+        return pa.RecordBatchReader.from_batches(batch.schema, endless())
 
     assert plan._counted(opened) is None and len(seen) == 1
