@@ -124,7 +124,7 @@ def _series(column: Column, values: list[Any]) -> pl.Series:
     if column.kind == "time":
         moments = pl.Series(column.name, values, pl.String).str.to_datetime(time_unit="us")
         return moments.cast(pl.Date) if column.dtype == "date" else moments
-    if column.kind == "boolean":
+    if column.dtype == "boolean" and column.kind in ("boolean", "number"):  # either is sent and kept as a number
         return pl.Series(column.name, values, pl.Float64).cast(pl.Boolean)
     if column.kind == "number":
         whole = column.dtype.startswith(("int", "uint"))

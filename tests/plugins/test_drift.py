@@ -14,8 +14,9 @@ from mlops_drift.columns import Category, Number, derived
 from mlops_drift.drift import Drift
 from mlops_drift.shares import change, limits
 
-from mlops_core.contracts import Choice, Profile, Verdict, Window, plain, restore
+from mlops_core.contracts import Choice, Column, Profile, Signature, Verdict, Window, plain, restore
 from mlops_core.errors import DataError
+from mlops_core.logged import Kept, typed
 from mlops_core.plugins import Plugins, check_options
 
 FEATURES = ("income", "age", "rate", "steps", "job", "home", "rare", "active")
@@ -49,6 +50,21 @@ def judge(monitor: Drift, profile: Profile, frame: pl.DataFrame, folder: Path) -
 @pytest.fixture(scope="module")
 def profile() -> Profile:
     return Drift().profile(world(np.random.default_rng(0), 3000).lazy(), FEATURES)
+
+
+def test_truths_that_are_treated_as_numbers_do_not_drift_by_being_logged(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    reference = pl.DataFrame({"active": rng.random(3000) < 0.7, "prediction": rng.normal(size=3000)})
+    column = Column(name="active", kind="number", dtype="boolean")
+    kept = Kept(signature=Signature(inputs=(column,), task="regression", target="y"), target_dtype="float64")
+    sent = [*map(float, reference["active"].head(500)), None]
+    answer = {"prediction": reference["prediction"].head(501).to_list()}
+    line = {"id": "a", "time": 0.0, "version": 1, "rows": 501, "features": {"active": sent}, "answer": answer}
+    logged = typed([line], kept).select(reference.columns)
+    assert logged.schema == reference.schema and logged["active"][-1] is None
+    monitor = Drift()
+    found = judge(monitor, monitor.profile(reference.lazy(), ["active"]), logged.head(500), tmp_path)
+    assert found.state == "healthy", found
 
 
 @pytest.mark.timeout(300)
