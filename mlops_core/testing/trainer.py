@@ -54,8 +54,7 @@ def _check(trainer: Any, folder: Path, dataset: Dataset, tolerance: float) -> No
             _check_same(model, folder / "second" / "out")
         with inside(folder / "elsewhere") as here, nothing_written(here, model, doing="a predictor"):
             _check_model(trainer, model, dataset, scores, tolerance)
-        if fit.reports:
-            fit.check_pruned()
+        fit.check_pruned()
     finally:
         shutil.move(hidden, dataset.split("test"))
 
@@ -94,6 +93,7 @@ class _Fit:
         self.reports.append((step, dict(scores)))
 
     def check_reports(self) -> None:
+        promise(self.reports, "fit() must call job.report(step, scores) at least once: a tuner judges and prunes by it")
         steps = [s for s, _ in self.reports]
         whole = all(isinstance(s, int) and not isinstance(s, bool) for s in steps)
         promise(whole and steps == sorted(set(steps)), f"report() must get whole steps that grow, got {steps[:10]}")

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from mlops_core.contracts import Distribution, Goal, Mode, Params, Pruned, Scores, Space, Trial, Tuned
+from mlops_core.space import holds
 from mlops_core.testing.promises import check_options, inside, nothing_written, promise
 
 SPACE: Space = {
     "x": Distribution(kind="choice", args=((0.1, 0.2, 0.3, 0.4),)),
     "shape": Distribution(kind="choice", args=(("flat", "steep"),)),
+    "edge": Distribution(kind="choice", args=(("round", "sharp"),), when={"shape": ("steep",)}),
 }
 
 
 @dataclass(frozen=True)
 class Hill:
-    """An objective whose best point is x 0.3 and shape steep.
+    """An objective whose best point is x 0.3, shape steep and edge sharp; what is flat has no edge.
 
     It fails at x 0.1, is pruned at x 0.2 and flat, and leaves a mark in `marks` at every call, whatever process
     it runs in.
@@ -42,6 +44,7 @@ class Hill:
         if params["x"] == 0.1:
             raise RuntimeError("the ground is soft here")
         height = 1 - abs(params["x"] - 0.3) + 0.5 * (params["shape"] == "steep")
+        height += 0.25 * (params.get("edge") == "sharp")
         scores = {"height": height if self.mode == "max" else -height}
         report(1, scores)
         if params == {"x": 0.2, "shape": "flat"}:
@@ -51,16 +54,20 @@ class Hill:
         return scores
 
     @property
+    def called(self) -> list[dict[str, Any]]:
+        return [json.loads(mark.read_text()) for mark in self.marks.iterdir()]
+
+    @property
     def calls(self) -> int:
         """Calls at points that do not fail."""
-        return sum(json.loads(mark.read_text())["x"] != 0.1 for mark in self.marks.iterdir())
+        return sum(params["x"] != 0.1 for params in self.called)
 
 
 def check_tuner(tuner: Any, folder: Path, *, space: Space = SPACE, modes: tuple[Mode, ...] = ("max", "min")) -> None:
     """Checks the tuner `tuner`, with `folder` (tmp_path) to work in.
 
-    It must be set to try at least 8 points. `space` has `x` among 0.1, 0.2, 0.3, 0.4 and `shape` among flat
-    and steep; trials at x 0.1 fail.
+    It must be set to try at least 8 points. `space` has `x` among 0.1, 0.2, 0.3, 0.4, `shape` among flat and steep,
+    and where it is steep an `edge`, round or sharp; trials at x 0.1 fail.
     """
     check_options(tuner)
     for mode in modes:
@@ -80,6 +87,8 @@ def _check(tuner: Any, folder: Path, space: Space, mode: Mode) -> None:
 
     tuned = tuner.search(objective, space, goal, out, report)
     promise(isinstance(tuned, Tuned), f"search() must return Tuned, not {type(tuned).__name__}")
+    for params in objective.called:
+        _check_names(params, space, "the objective must be called")
     _check_trials(tuned.trials, space)
     _check_best(tuned, goal)
     steps = [s for s, _ in told]
@@ -96,10 +105,7 @@ def _check_trials(trials: tuple[Trial, ...], space: Space) -> None:
     numbers = [t.number for t in trials]
     promise(len(set(numbers)) == len(numbers), f"each trial must have a number of its own, got {numbers}")
     for trial in trials:
-        promise(
-            trial.params.keys() == space.keys(),
-            f"trial {trial.number} must have every parameter of the space: {dict(trial.params)}",
-        )
+        _check_names(trial.params, space, f"trial {trial.number} must be told")
         for name, value in trial.params.items():
             promise(
                 value in space[name].args[0],
@@ -118,6 +124,15 @@ def _check_trials(trials: tuple[Trial, ...], space: Space) -> None:
             not flat or trial.state == "pruned", f"a trial that raises Pruned must be 'pruned', not {trial.state!r}"
         )
         promise(trial.seconds >= 0, f"trial {trial.number} took {trial.seconds} seconds")
+
+
+def _check_names(params: Params, space: Space, what: str) -> None:
+    """Every parameter whose condition holds, and no other."""
+    for name in sorted(params.keys() | space.keys()):
+        promise(name in space, f"{what} without {name!r}, which is not in the space: {dict(params)}")
+        wanted = holds(space[name], params)
+        words = f"with {name!r}" if wanted else f"without {name!r} where its condition does not hold"
+        promise((name in params) == wanted, f"{what} {words}: {dict(params)}")
 
 
 def _check_best(tuned: Tuned, goal: Goal) -> None:

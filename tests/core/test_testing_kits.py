@@ -232,6 +232,10 @@ def lonely(self: Any, path: Path) -> Any:
     return lambda c: predict(c) if len(c["count"]) > 1 else model.answer(np.array([[0.1, 0.9]]))
 
 
+def mute(self: Any, dataset: Any, job: Any) -> Any:
+    return Constant.fit(self, dataset, dataclasses.replace(job, report=lambda step, scores: None))
+
+
 def plain_file(folder: Path, text: str) -> None:
     (folder / "noise.txt").write_text(text)
 
@@ -249,7 +253,8 @@ BAD_TRAINER: dict[str, tuple[dict[str, Any], str]] = {
     "random": (fitting(lambda d, j: plain_file(j.out, str(random.random()))), "'noise.txt' differs between"),
     "swallows": ({"fit": swallow}, "must pass through fit\\(\\); fit\\(\\) went on"),
     "wraps": ({"fit": wrap}, "must pass through fit\\(\\); it came out as RuntimeError"),
-    "leaves nothing": ({"fit": lambda self, d, j: {"auroc": 0.5}}, "must leave model.json"),
+    "never reports": ({"fit": mute}, "must call job.report\\(step, scores\\) at least once"),
+    "leaves nothing": ({"fit": lambda self, d, j: j.report(1, {"auroc": 0.5}) or {"auroc": 0.5}}, "leave model.json"),
     "shape": (answering(prediction=lambda p: p[:-1]), "one value per row, \\[60\\]; its shape is \\(59,\\)"),
     "not shares": (answering(probability=lambda p: p * 2), "must sum to 1 per row; sums go up to 2"),
     "negative": (answering(probability=lambda p: p - 1), "must be finite and not negative"),
@@ -301,6 +306,11 @@ class Sweep:
         return Trial(number=number, params=params, scores=found, state=state, seconds=0.1, error=error)  # type: ignore[arg-type]
 
 
+def blind(self: Any, objective: Any, number: int, params: Any, out: Path) -> Trial:
+    found = Sweep.attempt(self, objective, number, {"edge": None, **params}, out)
+    return dataclasses.replace(found, params=params)
+
+
 def searching(change: Callable[[Tuned], Any]) -> dict[str, Any]:
     return {"search": lambda self, *args: change(Sweep.search(self, *args))}
 
@@ -327,7 +337,9 @@ BAD_TUNER: dict[str, tuple[dict[str, Any], str]] = {
     "one number": (attempting(number=0), "each trial must have a number of its own"),
     "hides failures": (attempting(state="done", scores={"height": 0.0}), "must be 'failed' with its error, not 'done'"),
     "silent": ({"search": lambda self, *a: Sweep.search(self, *a[:-1], lambda *x: None)}, "must call report"),
-    "forgets": ({"search": forgetful}, "must not repeat finished trials; it repeated 6"),
+    "forgets": ({"search": forgetful}, "must not repeat finished trials; it repeated 9"),
+    "sharp flat": (attempting(params={"x": 0.3, "shape": "flat", "edge": "sharp"}), "be told without .edge. where"),
+    "conditions": ({"attempt": blind}, "must be called without 'edge' where its condition does not hold"),
 }  # fmt: skip
 
 
