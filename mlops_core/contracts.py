@@ -121,6 +121,18 @@ class Signature:
 
 
 @record
+class Gang:
+    """The place of one process among the `workers` that fit one model together; `rank` counts from 0.
+
+    `meet` is host:port of the machine of rank 0, which listens there and nowhere else; the others come to it.
+    """
+
+    rank: int
+    workers: int
+    meet: str
+
+
+@record
 class Job:
     """What a trainer is told beside its data.
 
@@ -128,6 +140,11 @@ class Job:
     same content when a killed job is resumed. Calls `report(step, scores)` after each epoch or round, with
     validation scores that include `metric`; `report` may raise `Pruned`, which must pass through. `resources` is
     what it may take where others work beside it: `cpus`, `gpus` (parts of one included), `memory` in bytes.
+
+    `gang` is only there for a trainer whose class says `gangs = True`, and then every process of the gang is given the
+    same data and seed, a `scratch` with the same content, and an `out`: rank 0 alone reports and leaves a model. What
+    `report` raises there ends the fit of all, each with `Pruned` or an error of its own. A process that ends takes
+    nobody with it who waits for ever: those that wait for it raise.
     """
 
     out: Path
@@ -139,6 +156,7 @@ class Job:
     report: Callable[[int, Scores], None]
     trust: tuple[str, ...] = ()
     resources: Mapping[str, float] = field(default_factory=dict)
+    gang: Gang | None = None
 
 
 class Pruned(Exception):

@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 from mlops_core.contracts import (
     Dataset,
     Endpoint,
+    Gang,
     Goal,
     Job,
     Params,
@@ -62,7 +63,8 @@ class Trainer(Protocol):
     """A way to fit a model.
 
     Option `modules() -> Sequence[str]` (not in this Protocol, looked up if present): import names of the
-    user's own code that the fit depends on; they join the stage's key.
+    user's own code that the fit depends on; they join the stage's key. Attribute `gangs = True` (likewise): several
+    processes may fit one model, see `Job.gang`.
     """
 
     def fit(self, dataset: Dataset, job: Job) -> Scores:
@@ -81,7 +83,11 @@ class Trainer(Protocol):
 
 
 class Objective(Protocol):
-    """A trial: fits with these parameters and returns validation scores. Picklable; safe in any process."""
+    """A trial: fits with these parameters and returns validation scores. Picklable; safe in any process.
+
+    A tuner with an option `resources.workers` calls it in as many processes at once, in each with its place in the
+    `gang` and an `out` of its own, whose folder `scratch` has the same content; what rank 0 returns counts.
+    """
 
     def __call__(
         self,
@@ -89,6 +95,7 @@ class Objective(Protocol):
         out: Path,
         report: Callable[[int, Scores], None],
         resources: Mapping[str, float] | None = None,
+        gang: Gang | None = None,
     ) -> Scores: ...
 
 

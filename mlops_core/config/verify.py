@@ -45,6 +45,7 @@ class Verifier:
             if isinstance(options, Mapping):
                 self._plugin("observer", ("observers", name), name, options, ("observers", name))
         self._metric(("metric",), self.values.get("metric"))
+        self._gang()
         self._gate()
         self._clear()
 
@@ -162,6 +163,30 @@ class Verifier:
         elif name not in fitting:
             hint = f"expected one of: {', '.join(fitting)}"
             self.draft.say(at, f"metric {name!r} means nothing for task {task!r}", hint)
+
+    def _gang(self) -> None:
+        """Refuses several workers a trial where one process alone can make the model."""
+        tuner, trainer = self.values.get("tuner"), self.choice("trainer")
+        resources = tuner.get("resources") if isinstance(tuner, Mapping) else None
+        workers = resources.get("workers") if isinstance(resources, Mapping) else None
+        if not isinstance(workers, int) or workers < 2:
+            return
+        at = ("tuner", "resources", "workers")
+        if trainer and not self._gangs(trainer.plugin):
+            can = [o.name for o in self.presets.plugins.all() if o.kind == "trainer" and getattr(o.cls, "gangs", False)]
+            hint = (
+                f"use one worker, or a trainer that fits in several processes: {', '.join(can) or 'none is installed'}"
+            )
+            self.draft.say(at, f"trainer {trainer.plugin!r} fits in one process, got {workers} workers", hint)
+        if isinstance(tuner, Mapping) and tuner.get("retrain_best") is True:
+            hint = "set it to false: the model of the best trial is kept"
+            self.draft.say(("tuner", "retrain_best"), f"one process alone would fit again what {workers} found", hint)
+
+    def _gangs(self, name: str) -> bool:
+        try:
+            return bool(getattr(self.presets.plugins.offer("trainer", name).cls, "gangs", False))
+        except PluginError:  # told where the trainer is checked
+            return True
 
     def _gate(self) -> None:
         seen: dict[tuple[Any, ...], int] = {}

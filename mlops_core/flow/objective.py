@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlops_core.contracts import Choice, Dataset, Job, Mode, Params, Scores
+from mlops_core.contracts import Choice, Dataset, Gang, Job, Mode, Params, Scores
 from mlops_core.flow import best
 from mlops_core.plugins import Plugins
 
@@ -40,6 +40,7 @@ class TrainerObjective:
         out: Path,
         report: Callable[[int, Scores], None],
         resources: Mapping[str, float] | None = None,
+        gang: Gang | None = None,
     ) -> Scores:
         import_project(self.project)
         self._fetch()
@@ -58,8 +59,11 @@ class TrainerObjective:
             report=report,
             trust=self.trust,
             resources=dict(resources or {}),
+            gang=gang,
         )
         scores = dict(trainer.fit(self.dataset, job))
+        if gang is not None and gang.rank:
+            return scores
         if self.models is not None and self.metric in scores and (model / "model.json").exists():
             best.keep(self.models, params, model, float(scores[self.metric]), self.mode)
         return scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from mlops_core.contracts import Dataset, Job, Predict, Scores
 from mlops_lightning.options import Network as Network
@@ -13,6 +14,7 @@ from mlops_lightning.options import Options
 @dataclass(frozen=True)
 class LightningTrainer(Options):
     __doc__ = Options.__doc__
+    gangs: ClassVar[bool] = True
 
     def fit(self, dataset: Dataset, job: Job) -> Scores:
         from mlops_lightning.learning.line import fit

@@ -14,16 +14,19 @@ _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial needs of a machine.
+    """What one trial needs of a machine; with several workers, what each of them needs.
 
     cpus: processor cores, also a fraction
     gpus: graphics processors, also a fraction (two trials of 0.5 share one)
     memory: main memory to reserve, such as 4GiB; not reserved by default
+    workers: processes that fit the model of one trial together, on one machine or on several; each takes a batch of
+        its own, so that two with a batch size of 32 learn what one learns with 64
     """
 
     cpus: Annotated[float, Ge(0)] = 1
     gpus: Annotated[float, Ge(0)] = 0
     memory: str = ""
+    workers: Annotated[int, Ge(1)] = 1
 
     def __post_init__(self) -> None:
         self.bytes()

@@ -66,7 +66,8 @@ def sweep(
     with environment(ENVIRONMENT), private_folder() as storage, running, deaths_of_memory():
         refuse_impossible(tuner.resources)
         told = replace(goal, earlier=())
-        _run(tuner, Attempt(objective, told, out, _told(tuner.resources), board.limits.timeout), board, left, storage)
+        share, workers = _told(tuner.resources), tuner.resources.workers
+        _run(tuner, Attempt(objective, told, out, share, board.limits.timeout, workers), board, left, storage)
     board.close()
     if board.fatal:
         raise TrainingError(board.fatal)
@@ -98,7 +99,7 @@ def _run(tuner: Search, attempt: Attempt, board: Board, left: int, storage: Path
         scheduler=_scheduler(tuner),
         stop=Stop(board),
         time_budget_s=tuner.seconds(),
-        resources_per_trial=tune.PlacementGroupFactory([bundle(tuner.resources)]),
+        resources_per_trial=tune.PlacementGroupFactory([bundle(tuner.resources)] * tuner.resources.workers),
         max_concurrent_trials=tuner.concurrency or None,
         max_failures=tuner.max_failures,
         reuse_actors=True,
@@ -129,7 +130,7 @@ def _scheduler(tuner: Search) -> TrialScheduler:
 def _limits(tuner: Search) -> Limits:
     return Limits(
         cost=tuner.seconds("cost"),
-        amount=tuner.resources.gpus or tuner.resources.cpus or 1.0,
+        amount=(tuner.resources.gpus or tuner.resources.cpus or 1.0) * tuner.resources.workers,
         patience=tuner.patience,
         timeout=tuner.seconds("trial_timeout"),
     )
@@ -222,18 +223,35 @@ def bundle(resources: Resources) -> dict[str, float]:
 
 
 def room(resources: Resources) -> int:
-    """How many trials the nodes that are alive hold at once."""
-    wanted, nodes = bundle(resources), [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    return sum(min(int(node.get(name, 0) // amount) for name, amount in wanted.items()) for node in nodes)
+    """How many trials the nodes that are alive hold at once; the workers of one may be on several."""
+    wanted = bundle(resources)
+    return sum(_holds(node, wanted) for node in _nodes()) // resources.workers
 
 
 def refuse_impossible(resources: Resources) -> None:
-    """Raises TrainingError where no node has what one trial needs: Ray would wait for ever."""
-    wanted, nodes = bundle(resources), [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    if any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+    """Raises TrainingError where the nodes never have what one trial needs: Ray would wait for ever."""
+    wanted, nodes = bundle(resources), _nodes()
+    found = sum(_holds(node, wanted) for node in nodes)
+    if found >= resources.workers:
         return
     have = "; ".join(sorted({_amounts(node) for node in nodes}))
-    raise TrainingError(f"a trial wants {_amounts(wanted)}, which no node has; there is {have}; lower tuner.resources")
+    if not found:
+        raise TrainingError(
+            f"a {'trial' if resources.workers == 1 else 'worker'} wants {_amounts(wanted)}, which no node has; "
+            f"there is {have}; lower tuner.resources"
+        )
+    raise TrainingError(
+        f"a trial wants {resources.workers} workers of {_amounts(wanted)}, and the nodes have room for {found}; "
+        f"there is {have}; lower tuner.resources"
+    )
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    return [n["Resources"] for n in ray.nodes() if n["Alive"]]
+
+
+def _holds(node: Mapping[str, float], wanted: Mapping[str, float]) -> int:
+    return min(int(node.get(name, 0) // amount) for name, amount in wanted.items())
 
 
 def _amounts(found: Mapping[str, float]) -> str:

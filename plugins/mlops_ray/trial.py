@@ -18,6 +18,10 @@ from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
 
 
+class WorkerFailed(TrainingError):
+    """One of several workers of a trial failed; its words say which, and why."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """Runs one trial in its own folder and reports to Tune: `score`, `step`, `scores`, and at its end `state`."""
@@ -27,6 +31,7 @@ class Attempt:
     out: Path
     resources: Mapping[str, float]
     timeout: float | None = None
+    workers: int = 1
 
     def __call__(self, config: Mapping[str, Any]) -> None:
         from ray import tune
@@ -39,23 +44,32 @@ class Attempt:
             stack.enter_context(contextlib.redirect_stderr(log))
             stack.enter_context(_telling_where(self.timeout, log))
             last = self._run(config["params"], folder)
-        _tidy()
+        tidy()
         tune.report(last)
 
     def _run(self, params: Params, folder: Path) -> dict[str, Any]:
-        told = _Told(self.goal)
+        told = Told(self.goal)
         try:
-            scores = judged(self.objective(params, folder, told, self.resources), self.goal)
+            scores = judged(self._fit(params, folder, told), self.goal)
         except Pruned:
             if told.stopped:  # how Tune ends a thread; nothing may be reported any more
                 raise SystemExit(0) from None
             return told.message(told.best or {self.goal.metric: float("nan")}, state="pruned")
         except NoMetric as error:
             return {"score": float("nan"), "step": told.step, "scores": {}, "fatal": str(error)}
+        except WorkerFailed:
+            raise
         except Exception as error:
             traceback.print_exc()
-            raise TrainingError(_words(error)) from None
+            raise TrainingError(words(error)) from None
         return told.message(scores, state="done")
+
+    def _fit(self, params: Params, folder: Path, told: Told) -> Scores:
+        if self.workers == 1:
+            return self.objective(params, folder, told, self.resources)
+        from mlops_ray.gang import together
+
+        return together(self.objective, params, folder, told, self.resources, self.workers)
 
 
 @contextlib.contextmanager
@@ -69,7 +83,7 @@ def _telling_where(timeout: float | None, log: TextIO) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-class _Told:
+class Told:
     """The `report` of one trial. Keeps its best scores; raises Pruned where the scheduler stops it."""
 
     def __init__(self, goal: Goal) -> None:
@@ -96,7 +110,7 @@ class _Told:
         return {"score": scores[self.goal.metric], "step": self.step, "scores": dict(scores), **ended}
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
     """The error in one line, with the place in the user's code where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
@@ -104,7 +118,7 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
 
-def _tidy() -> None:
+def tidy() -> None:
     """What one trial leaves in the process must not fill the next one's memory."""
     gc.collect()
     if not gc.get_freeze_count():  # what the first trial imported stays: to look through it again takes 80 ms a trial

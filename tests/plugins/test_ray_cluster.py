@@ -21,6 +21,7 @@ from mlops_core.errors import TrainingError
 GOAL = Goal(metric="auroc", mode="max", seed=1)
 OBJECTIVES = '''
 import os, time
+from pathlib import Path
 import ray
 
 def placed(params, out, report, resources=None):
@@ -39,6 +40,16 @@ def placed(params, out, report, resources=None):
         report(step, {"auroc": params["x"] / 100})
     lines = (out / "where").read_text().splitlines()[:-1]
     (out / "where").write_text("\\n".join([*lines, f"{node} {device} {began} {time.time()} {first}"]) + "\\n")
+    return {"auroc": params["x"] / 100}
+
+def ganged(params, out, report, resources=None, gang=None):
+    """Each worker says where it is, and none ends before all are there."""
+    told = Path(__file__).parent / f"{params['x']}-{gang.workers}"
+    told.mkdir(exist_ok=True)
+    node, device = ray.get_runtime_context().get_node_id(), os.environ["CUDA_VISIBLE_DEVICES"]
+    (told / str(gang.rank)).write_text(f"{node} {device}")
+    while len(list(told.iterdir())) < gang.workers:
+        time.sleep(0.05)
     return {"auroc": params["x"] / 100}
 '''
 
@@ -66,8 +77,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         sys.modules.pop("placed_here", None)
 
 
-def search(cluster: Any, out: Path, count: int, steps: int = 15, **options: Any) -> Any:
-    objective = importlib.import_module("placed_here").placed
+def search(cluster: Any, out: Path, count: int, steps: int = 15, *, name: str = "placed", **options: Any) -> Any:
+    objective = getattr(importlib.import_module("placed_here"), name)
     space = {k: Distribution(kind="grid", args=(v,)) for k, v in {"x": list(range(count)), "steps": [steps]}.items()}
     tuner = RayTuner(address=cluster.address, sampler="grid", scheduler="none", trials=count, **options)
     return tuner.search(objective, space, GOAL, out, lambda *told: None)
@@ -126,3 +137,16 @@ def test_part_of_a_gpu_is_shared(cluster: Any, tmp_path: Path) -> None:
     where = [lines[-1] for lines in attempts(tmp_path).values()]
     together = [(a, b) for a in where for b in where if a is not b and a[:2] == b[:2] and a[2] <= b[2] < a[3]]
     assert together, "two trials on one device at once"
+
+
+def test_the_workers_of_a_trial_have_a_gpu_each_and_may_be_on_several_nodes(cluster: Any, tmp_path: Path) -> None:
+    for workers, nodes in ((2, 1), (4, 2)):
+        out = tmp_path / str(workers)
+        out.mkdir()
+        search(cluster, out, 4, name="ganged", resources=Resources(cpus=1, gpus=1, workers=workers))
+        for folder in tmp_path.glob(f"?-{workers}"):
+            where = [(folder / str(rank)).read_text() for rank in range(workers)]
+            assert len(set(where)) == workers, "a device each"
+            assert len({place.split()[0] for place in where}) == nodes, "together where there is room"
+    with pytest.raises(TrainingError, match="a trial wants 5 workers of 1 cpus, 1 gpus, and the nodes have room for 4"):
+        search(cluster, tmp_path / "five", 1, name="ganged", resources=Resources(cpus=1, gpus=1, workers=5))

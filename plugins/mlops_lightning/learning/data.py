@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mlops_core import Encoder, target_values, to_columns
-from mlops_core.contracts import Dataset, SplitName
+from mlops_core.contracts import Dataset, Gang, SplitName
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,6 +56,9 @@ class Batches:
     With `seed`, rows are shuffled anew in each `epoch` by the epoch's number, so that a resumed fit sees the order
     that it would have seen; a streamed split is shuffled piece by piece. A last batch of a single row is then left
     out: batch statistics need two. `pack` makes of rows what the module gets.
+
+    With `gang`, these are its process's equal share of batches `workers` times as large: together the processes see
+    what one would see, in the same order, but for fewer than `workers` rows at the end that cannot be shared out.
     """
 
     def __init__(
@@ -67,16 +70,18 @@ class Batches:
         *,
         seed: int | None = None,
         budget: float = math.inf,
+        gang: Gang | None = None,
         pack: Callable[[Rows], Any] = lambda rows: rows,
     ) -> None:
         self.dataset, self.split, self.encoder, self.size = dataset, split, encoder, size
         self.seed, self.pack, self.epoch = seed, pack, 0
+        self.rank, self.workers = (gang.rank, gang.workers) if gang else (0, 1)
         self.rows = dataset.rows[split]
         self.pieces = _pieces(self.rows, row_bytes(encoder) * COPIES, budget)
         self._kept: Rows | None = None
 
     def __len__(self) -> int:
-        return math.ceil((self.rows - self._lone) / self.size)
+        return math.ceil((self.rows - self._left_out) / self._together)
 
     def __iter__(self) -> Iterator[Any]:
         rng = None if self.seed is None else np.random.default_rng((self.seed, self.epoch))
@@ -85,15 +90,25 @@ class Batches:
             rows = rows if left is None else left.join(rows)
             order = None if rng is None else torch.from_numpy(rng.permutation(len(rows)))
             last = number == len(self.pieces)
-            whole = len(rows) - (self._lone if last else len(rows) % self.size)
-            for start in range(0, whole, self.size):
-                part = slice(start, min(start + self.size, whole))
+            whole = len(rows) - (self._left_out if last else len(rows) % self._together)
+            for start in range(0, whole, self._together):
+                share = (min(start + self._together, whole) - start) // self.workers
+                part = slice(start + self.rank * share, start + (self.rank + 1) * share)
                 yield self.pack(rows.take(part if order is None else order[part]))
             left = rows.take(slice(whole, None) if order is None else order[whole:])
 
     @property
-    def _lone(self) -> int:
-        return int(self.seed is not None and self.rows % self.size == 1 and self.rows > 1)
+    def _together(self) -> int:
+        """Rows of one batch of all processes."""
+        return self.size * self.workers
+
+    @property
+    def _left_out(self) -> int:
+        """Rows at the end that make no batch: single ones, and those that cannot be shared out."""
+        if self.seed is None:
+            return 0
+        rest = self.rows % self._together
+        return rest if rest // self.workers == 1 and self.rows > self.workers else rest % self.workers
 
     def chunks(self, rng: np.random.Generator | None = None) -> Iterator[Rows]:
         """The split in pieces that fit the budget, in order or shuffled; one piece is kept in memory."""

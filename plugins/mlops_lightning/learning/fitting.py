@@ -13,6 +13,7 @@ from mlops_core.contracts import Job, Pruned
 from mlops_core.errors import MlopsError, TrainingError
 from mlops_lightning.imports import words
 from mlops_lightning.learning.data import Batches
+from mlops_lightning.learning.gang import backend, gathered, leads, lightning_options
 from mlops_lightning.learning.quiet import interruptible
 from mlops_lightning.learning.validation import Validation
 from mlops_lightning.learning.watch import Progress, Watch, seed_all
@@ -28,7 +29,10 @@ def run(
     batches: Batches | None,
     **data: Any,
 ) -> Progress:
-    """Fits `module`, of that Lightning namespace, on `data` (keyword arguments of Lightning's `fit`)."""
+    """Fits `module`, of that Lightning namespace, on `data` (keyword arguments of Lightning's `fit`).
+
+    In a gang, the best epoch's weights are those of rank 0 alone.
+    """
     lightning = importlib.import_module(namespace)
     checkpoint = job.scratch / "last.ckpt"
     progress = _resumed(checkpoint, job.scratch / "best.ckpt")
@@ -38,11 +42,14 @@ def run(
     if progress.finished:
         module.configure_model()  # as a fit would; by Lightning's word it may be called again
     else:
-        trainer = _trainer(lightning, options, job, watch)
-        seed_all(job.seed, progress.epochs)
-        if progress.epochs:
-            data["ckpt_path"] = str(checkpoint)
-        _fit(trainer, module, watch, job.project, data)
+        with gathered(job.gang, backend(options.accelerator, job)):
+            trainer = _trainer(lightning, options, job, watch)
+            seed_all(job.seed, progress.epochs)
+            if progress.epochs:
+                data["ckpt_path"] = str(checkpoint)
+            _fit(trainer, module, watch, job.project, data)
+    if not leads(job):
+        return progress
     if not progress.best_epoch:
         raise TrainingError(
             f"{job.metric} was never a finite number in {progress.epochs} epochs; "
@@ -66,6 +73,11 @@ def _fit(trainer: Any, module: Any, watch: Any, project: Path, data: dict[str, A
 
 
 def _trainer(lightning: Any, options: Options, job: Job, watch: Any) -> Any:
+    told: dict[str, Any] = {"plugins": []}
+    if job.gang is not None:
+        way = backend(options.accelerator, job)
+        told = lightning_options(lightning, job.gang, way, users_own=bool(options.module))
+    told["plugins"].append(_files_class(lightning)())
     try:
         return lightning.Trainer(
             accelerator=options.accelerator,
@@ -75,12 +87,12 @@ def _trainer(lightning: Any, options: Options, job: Job, watch: Any) -> Any:
             gradient_clip_val=options.gradient_clip or None,
             deterministic="warn",
             callbacks=[watch],
-            plugins=[_files_class(lightning)()],
             default_root_dir=job.scratch,
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            **told,
         )
     except Exception as error:
         raise TrainingError(f"Lightning refuses accelerator, devices or precision: {error}") from error

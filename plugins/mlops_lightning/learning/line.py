@@ -6,12 +6,13 @@ import math
 from typing import Any
 
 from mlops_core import METRICS, Encoder
-from mlops_core.contracts import Dataset, Job, Scores
+from mlops_core.contracts import Dataset, Gang, Job, Scores
 from mlops_core.errors import TrainingError, did_you_mean
 from mlops_lightning import imports
 from mlops_lightning.learning import subject as subjects
 from mlops_lightning.learning.data import Batches, Rows
 from mlops_lightning.learning.fitting import run
+from mlops_lightning.learning.gang import leads
 from mlops_lightning.learning.quiet import no_chatter, no_warnings, own_globals
 from mlops_lightning.learning.saved import leave
 from mlops_lightning.learning.validation import Validation
@@ -35,11 +36,11 @@ def _fit(options: Options, dataset: Dataset, job: Job) -> Scores:
     encoder = Encoder.fit(dataset, layout=options.layout if own else "split")
     subject = subjects.users_own(options, dataset, encoder) if own else None
 
-    def batches(split: Any, size: int, seed: int | None) -> Batches:
-        budget = options.memory_mb * 2**20
-        return Batches(dataset, split, encoder, size, seed=seed, budget=budget, pack=_pair if own else _whole)
+    def batches(split: Any, size: int, seed: int | None, gang: Gang | None = None) -> Batches:
+        budget, pack = options.memory_mb * 2**20, _pair if own else _whole
+        return Batches(dataset, split, encoder, size, seed=seed, budget=budget, gang=gang, pack=pack)
 
-    train = batches("train", options.batch_size, job.seed)
+    train = batches("train", options.batch_size, job.seed, job.gang)
     held = batches("validation", options.batch_size if own else ASKED, None)
     subject = subject or subjects.built_in(options, dataset, train)
     validation = Validation(dataset, held, as_dict=subject.as_dict, output=options.output)
@@ -50,7 +51,8 @@ def _fit(options: Options, dataset: Dataset, job: Job) -> Scores:
         data, shuffled = {"train_dataloaders": train} | ({"val_dataloaders": held} if own else {}), train
     with no_chatter():
         progress = run(options, job, subject.module, subject.namespace, validation, shuffled, **data)
-        leave(options.export, dataset, job.out, encoder, subject, validation)
+        if leads(job):
+            leave(options.export, dataset, job.out, encoder, subject, validation)
     return progress.scores
 
 

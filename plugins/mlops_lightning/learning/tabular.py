@@ -73,7 +73,8 @@ class Tabular(lightning.LightningModule):  # type: ignore[misc]
             target = rows.target.repeat(members)
             losses = F.cross_entropy(raw.flatten(0, 1), target, weight=self.classes, reduction="none").view(members, -1)
         if rows.weight is not None:
-            losses = losses * rows.weight / rows.weight.mean().clamp(min=1e-12)
+            mean = self.all_gather(rows.weight.mean()).mean()  # of all processes of a gang
+            losses = losses * rows.weight / mean.clamp(min=1e-12)
         return losses.mean()
 
     def configure_optimizers(self) -> Any:

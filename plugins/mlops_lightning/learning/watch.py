@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import random
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlops_core.contracts import Job
+from mlops_core.contracts import Job, Pruned
 from mlops_core.errors import TrainingError, did_you_mean
 from mlops_lightning.learning.answers import tensor_of
 from mlops_lightning.learning.data import Batches
+from mlops_lightning.learning.gang import leads
 from mlops_lightning.learning.validation import Validation
 
 
@@ -30,9 +32,10 @@ class Progress:
     finished: bool = False
 
 
-def seed_all(seed: int, epoch: int) -> None:
-    """Randomness of an epoch is a function of seed and epoch, so that a resumed fit goes on as the whole one."""
-    mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+def seed_all(seed: int, epoch: int, rank: int = 0) -> None:
+    """Randomness of an epoch is a function of seed and epoch, so that a resumed fit goes on as the whole one; other
+    processes of a gang draw other numbers."""
+    mixed = int(np.random.SeedSequence((seed, epoch, rank) if rank else (seed, epoch)).generate_state(1)[0])
     random.seed(mixed)
     np.random.seed(mixed)
     torch.manual_seed(mixed)
@@ -56,6 +59,7 @@ class Watch:
         self.patience, self.every = patience, every
         self.last, self.best = job.scratch / "last.ckpt", job.scratch / "best.ckpt"
         self.passing: BaseException | None = None  # what `report` raised: not the module's fault
+        self._scores: dict[str, float] = {}
         self._answers: list[Tensor] = []
         self._current: Any = None
         self._hook: Any = None
@@ -64,7 +68,7 @@ class Watch:
         self._hook = module.register_forward_hook(self._overhear)
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-        seed_all(self.job.seed, trainer.current_epoch)
+        seed_all(self.job.seed, trainer.current_epoch, self.job.gang.rank if self.job.gang else 0)
         if self.batches is not None:
             self.batches.epoch = trainer.current_epoch
 
@@ -80,19 +84,47 @@ class Watch:
         self._current = None
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        # every process of a gang reads it: what a module logs may be gathered from all
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        scores = logged | dict(self.validation.scores(self._ask(trainer, module)))
-        if self.job.metric not in scores:
-            raise TrainingError(
-                f"metric {self.job.metric!r} is never reported; {did_you_mean(self.job.metric, scores)}"
-            )
-        improved = self._judge(scores)
-        self.progress.finished |= trainer.should_stop or self.progress.epochs >= trainer.max_epochs
+        improved = self._led(trainer, lambda: self._score(trainer, module, logged))
         trainer.should_stop = self.progress.finished
         if improved or self.progress.finished or self.progress.epochs % self.every == 0:
             self._save(trainer, module, improved)
+        self._led(trainer, self._report)
+
+    def _led(self, trainer: Any, do: Callable[[], Any]) -> Any:
+        """What only rank 0 of a gang does; the others take over how far the fit is, or end with it."""
+        if self.job.gang is None:
+            return do()
+        found, failed = None, None
+        if leads(self.job):
+            try:
+                found = do()
+            except BaseException as error:
+                failed = error
+        told = trainer.strategy.broadcast((found, asdict(self.progress), failed is not None))
+        if failed is not None:
+            raise failed
+        found, progress, ended = told
+        if ended:
+            raise Pruned
+        vars(self.progress).update(progress)
+        return found
+
+    def _score(self, trainer: Any, module: Any, logged: dict[str, float]) -> bool:
+        """Takes the epoch's scores into the progress; whether it is the best so far."""
+        self._scores = logged | dict(self.validation.scores(self._ask(trainer, module)))
+        if self.job.metric not in self._scores:
+            raise TrainingError(
+                f"metric {self.job.metric!r} is never reported; {did_you_mean(self.job.metric, self._scores)}"
+            )
+        improved = self._judge(self._scores)
+        self.progress.finished |= trainer.should_stop or self.progress.epochs >= trainer.max_epochs
+        return improved
+
+    def _report(self) -> None:
         try:
-            self.job.report(self.progress.epochs, scores)
+            self.job.report(self.progress.epochs, self._scores)
         except BaseException as error:
             self.passing = error
             raise
@@ -134,9 +166,10 @@ class Watch:
     def _save(self, trainer: Any, module: Any, improved: bool) -> None:
         """The best weights first: a kill between the two makes the epoch again. They are the module's own words;
         into a checkpoint it may put, or leave out, what it likes."""
-        fresh = self.last.with_suffix(".new")
-        if improved:
+        fresh, first = self.last.with_suffix(".new"), leads(self.job)
+        if improved and first:
             torch.save(module.state_dict(), fresh)
             os.replace(fresh, self.best)
-        trainer.save_checkpoint(fresh, weights_only=False)
-        os.replace(fresh, self.last)
+        trainer.save_checkpoint(fresh, weights_only=False)  # in a gang rank 0 writes, and the others wait for it
+        if first:
+            os.replace(fresh, self.last)

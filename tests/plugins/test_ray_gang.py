@@ -1,0 +1,202 @@
+"""Several workers a trial: real Ray, real DDP over gloo, real deaths."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning_kit import frozen, job, table
+from mlops_lightning.trainer import LightningTrainer, Network
+from mlops_ray.curves import Curves
+from mlops_ray.runtime import alive
+from mlops_ray.tuner import RayTuner, Resources
+
+from mlops_core import api
+from mlops_core.contracts import Choice, Dataset, Distribution, Goal, Tuned
+from mlops_core.errors import TrainingError
+from mlops_core.flow.objective import TrainerObjective
+
+GOAL = Goal(metric="log_loss", mode="min", seed=1)
+TWO = Resources(cpus=0.5, workers=2)
+# A user's module and an objective around it, which say which processes were at work; to be imported by workers.
+MINE = '''
+import json, os, signal, time
+from pathlib import Path
+
+import lightning.pytorch as L
+import torch
+
+FOLDER = Path(__file__).parent
+
+
+class Net(L.LightningModule):
+    """Worker 1 of a trial with `deadly` is killed once, in the midst of the third epoch."""
+
+    def __init__(self, inputs, lr=0.05, deadly=False):
+        super().__init__()
+        self.layer, self.unused = torch.nn.Linear(inputs, 2), torch.nn.Linear(3, 3)
+        self.lr, self.deadly = lr, deadly
+
+    def forward(self, x):
+        return self.layer(x)
+
+    def training_step(self, batch, index):
+        if index == 0:
+            with (FOLDER / "seen").open("a") as seen:
+                told = {"rank": self.global_rank, "pid": os.getpid(), "epoch": self.current_epoch, "lr": self.lr}
+                seen.write(json.dumps(told) + "\\n")
+        if index == 1 and self.deadly and self.current_epoch == 2 and self.global_rank == 1:
+            if not (FOLDER / "killed").exists():
+                (FOLDER / "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch, index):
+        self.log("val_loss", torch.nn.functional.cross_entropy(self(batch[0]), batch[1]), sync_dist=True)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), self.lr)
+
+
+def torn(params, out, report, resources=None, gang=None):
+    """Worker 1 raises at once; the first would wait for it for ever."""
+    print("worker", gang.rank, "is here")
+    if gang.rank == 1:
+        raise ValueError("no such disk")
+    while True:
+        time.sleep(0.1)
+'''
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    (tmp_path / "mine_of_gang.py").write_text(MINE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("mine_of_gang", None)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Dataset:
+    """420 rows to train on: with batches of 64, the last is of 36."""
+    return frozen(tmp_path / "data", table("binary", 600), "y", "binary")
+
+
+def search(data: Dataset, project: Path, out: Path, options: Any, space: Any, **more: Any) -> Tuned:
+    objective = TrainerObjective(
+        trainer=Choice(plugin="lightning", options=options), dataset=data, project=project, seed=1,
+        metric=GOAL.metric, mode=GOAL.mode, models=out / "models",
+    )  # fmt: skip
+    dimensions = {f"trainer.{name}": Distribution(kind="grid", args=(values,)) for name, values in space.items()}
+    told = {"sampler": "grid", "scheduler": "none", "resources": TWO, "preload": ("mlops_lightning.learning",)} | more
+    return RayTuner(**told).search(objective, dimensions, GOAL, out, lambda *said: None)
+
+
+def seen(project: Path) -> list[Any]:
+    return [json.loads(line) for line in (project / "seen").read_text().splitlines()]
+
+
+def test_two_workers_learn_what_one_learns_with_twice_the_batch(data: Dataset, tmp_path: Path) -> None:
+    options: Any = {
+        "epochs": 5, "patience": 0, "threads": 1, "batch_size": 32, "optimizer": "sgd",
+        "model": {"hidden": [16], "members": 2, "bins": 4, "dropout": 0.0},
+    }  # fmt: skip
+    out = tmp_path / "out"
+    out.mkdir()
+    tuned = search(data, tmp_path, out, options, {"lr": [0.02, 0.1]})
+    assert [t.state for t in tuned.trials] == ["done", "done"]
+    curves = Curves(out).read()
+    for trial in tuned.trials:
+        one: list[float] = []
+        work = job(
+            tmp_path / f"one{trial.number}", metric="log_loss", mode="min", seed=1,
+            report=lambda step, scores, one=one: one.append(scores["log_loss"]),
+        )  # fmt: skip
+        told = {**options, "model": Network(**options["model"]), "lr": trial.params["trainer.lr"], "batch_size": 64}
+        LightningTrainer(**told).fit(data, work)
+        assert [value for _, value in curves[trial.number]] == pytest.approx(one, abs=1e-6)
+    assert (out / "models").exists()
+
+
+def test_a_pruned_trial_leaves_warm_workers_to_the_next(data: Dataset, project: Path) -> None:
+    options = {
+        "epochs": 6, "patience": 0, "threads": 1, "module": "mine_of_gang.Net",
+        "module_options": {"inputs": "{features}"}, "output": "logits",
+    }  # fmt: skip
+    out = project / "out"
+    out.mkdir()
+    space = {"module_options.lr": [0.5, 1e-9, 1e-8, 0.6]}
+    tuned = search(data, project, out, options, space, scheduler="asha", grace=2, reduction=2, concurrency=1)
+    states = {t.params["trainer.module_options.lr"]: t.state for t in tuned.trials}
+    assert states[0.5] == states[0.6] == "done"
+    assert "pruned" in (states[1e-9], states[1e-8])
+    pids = {(line["rank"], line["pid"]) for line in seen(project)}
+    assert len(pids) == 2, "one process for each worker, over all trials"
+    end = time.monotonic() + 10
+    while any(alive(pid) for _, pid in pids):
+        assert time.monotonic() < end, "they end with the search"
+        time.sleep(0.05)
+
+
+def test_a_worker_that_is_killed_costs_no_epoch_that_was_kept(data: Dataset, project: Path) -> None:
+    options = {
+        "epochs": 5, "patience": 0, "threads": 1, "module": "mine_of_gang.Net", "batch_size": 64,
+        "module_options": {"inputs": "{features}", "deadly": True}, "output": "logits",
+    }  # fmt: skip
+    out = project / "out"
+    out.mkdir()
+    tuned = search(data, project, out, options, {"module_options.lr": [0.5]}, max_failures=1)
+    assert [t.state for t in tuned.trials] == ["done"]
+    for rank in (0, 1):
+        epochs = [line["epoch"] for line in seen(project) if line["rank"] == rank]
+        assert epochs == [0, 1, 2, 2, 3, 4]
+    assert len({line["pid"] for line in seen(project)}) == 4
+    log = (out / "trials" / "0000" / "output.log").read_text()
+    assert "worker 1 of 2: its process died" in log
+
+
+def test_the_worker_that_failed_is_the_reason(project: Path) -> None:
+    objective = importlib.import_module("mine_of_gang").torn
+    out = project / "out"
+    out.mkdir()
+    space = {"x": Distribution(kind="grid", args=([0],))}
+    tuner = RayTuner(sampler="grid", resources=TWO, max_failures=0)
+    with pytest.raises(TrainingError, match=r"worker 1 of 2: ValueError: no such disk \(mine_of_gang.py:\d+\)"):
+        tuner.search(objective, space, GOAL, out, lambda *said: None)
+    log = (out / "trials" / "0000" / "output.log").read_text()
+    assert "worker 0 is here" in log
+    assert "worker 1 is here" in log, "what a worker on another machine printed is there too"
+
+
+def test_more_workers_than_there_is_room_for_are_refused_at_once(data: Dataset, tmp_path: Path) -> None:
+    many = Resources(cpus=1, workers=1000)
+    words = r"a trial wants 1000 workers of 1 cpus, 0 gpus, and the nodes have room for \d+; there is \d+ cpus, .*lower"
+    with pytest.raises(TrainingError, match=words):
+        search(data, tmp_path, tmp_path, {}, {"lr": [0.1]}, resources=many)
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "words"),
+    [
+        ("trainer=sklearn", "workers: 2", "trainer 'sklearn' fits in one process, got 2 workers; .*: lightning"),
+        ("tuner.retrain_best=true", "", "one process alone would fit again what 2 found"),
+    ],
+)
+def test_what_several_cannot_fit_is_refused_when_it_is_declared(
+    tmp_path: Path, change: str, place: str, words: str
+) -> None:
+    root = api.init(tmp_path / "credit", "credit")
+    two = root / "conf" / "tuner" / "two.yaml"
+    two.parent.mkdir(exist_ok=True)
+    two.write_text("plugin: ray\nresources:\n  workers: 2\nspace:\n  trainer.batch_size: [32, 64]\n")
+    assert not api.check(root, ["tuner=two"])
+    found = [str(p) for p in api.check(root, ["tuner=two", change])]
+    told = next(p for p in found if re.search(words, p))
+    assert place in told
