@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlops_core.config import secrets
@@ -20,12 +21,21 @@ def interpolate(draft: Draft) -> None:
     values = secrets.hide(draft.values)
     found: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(values), resolve=False)  # type: ignore[assignment]
     config = OmegaConf.create(values)
-    for path, text in list(leaves(values)):
-        if isinstance(text, str) and "${" in text and path not in draft.void:
+    for path, text in list(_texts(values)):
+        if "${" in text and path not in draft.void:
             _one(draft, config, found, path)
     draft.values = found
-    for path, text in leaves(found):
+    for path, text in _texts(found):
         _set(draft, path, text)
+
+
+def _texts(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, str]]:
+    """Every text with its path, those in lists of plain values too."""
+    if isinstance(value, Mapping | list):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _texts(inner, (*path, str(key)))
+    elif isinstance(value, str):
+        yield path, value
 
 
 def _one(draft: Draft, config: Any, found: dict[str, Any], path: Path_) -> None:
@@ -58,9 +68,7 @@ def _words(error: str, draft: Draft) -> tuple[str, str]:
     return f"the interpolation cannot be resolved: {error.splitlines()[0]}", ""
 
 
-def _set(draft: Draft, path: Path_, text: Any) -> None:
-    if not isinstance(text, str):
-        return
+def _set(draft: Draft, path: Path_, text: str) -> None:
     for name in secrets.unset(text):
         hint = f"set it, or give a default: ${{oc.env:{name},DEFAULT}}"
         draft.say(path, f"the environment variable {name} is not set", hint)

@@ -258,6 +258,14 @@ def test_a_path_from_the_environment_counts_from_the_project(project: Path, monk
         assert plain(found)["data"]["options"]["path"] == "${oc.env:GUEST_DATA}"
 
 
+def test_what_a_list_refers_to_is_filled_in(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUEST_PASSWORD", "s3kret-word")
+    overrides = ["slices=['${data.target}',sex]", "trainer.extra={who: ['${metric}','${oc.env:GUEST_PASSWORD}']}"]
+    found = config.declare(project, overrides)
+    assert found.slices == (found.target, "sex") and found.trainer.options["extra"] == {"who": ["auroc", "s3kret-word"]}
+    assert "s3kret-word" not in found.text and config.origins(project, overrides)["slices"].kind == "override"
+
+
 def test_a_changed_environment_is_seen(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = ["trainer.epochs=${oc.decode:${oc.env:GUEST_EPOCHS}}"]
     monkeypatch.setenv("GUEST_EPOCHS", "9")

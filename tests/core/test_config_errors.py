@@ -198,6 +198,16 @@ ONE = {
         "conf/config.yaml:9:17: store.ledger: the environment variable GUEST_UNSET is not set; "
         "set it, or give a default: ${oc.env:GUEST_UNSET,DEFAULT}",
     ),
+    "an environment variable that is not set, in a list": (
+        DEFAULTS + REST + "slices: [sex, '${oc.env:GUEST_UNSET}']\n",
+        "conf/config.yaml:9:15: slices.1: the environment variable GUEST_UNSET is not set; "
+        "set it, or give a default: ${oc.env:GUEST_UNSET,DEFAULT}",
+    ),
+    "an interpolation that leads nowhere, in a list": (
+        DEFAULTS + REST + "slices: [sex, '${data.targett}']\n",
+        "conf/config.yaml:9:15: slices.1: the interpolation '${data.targett}' leads nowhere; did you mean "
+        "'${data.target}'?",
+    ),
     "a name that is none": (
         DEFAULTS + REST.replace("credit\n", "My Credit\n"),
         "conf/config.yaml:6:7: name: expected lower-case letters, digits, '-' and '_', got 'My Credit'",
