@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from mlops_core.testing.data import check_data
 from mlops_core.testing.deployer import check_deployer
+from mlops_core.testing.launcher import check_launcher
 from mlops_core.testing.monitor import check_monitor
 from mlops_core.testing.observer import check_observer
 from mlops_core.testing.promises import BrokenPromise, check_options
@@ -23,6 +24,7 @@ __all__ = [
     "BrokenPromise",
     "check_data",
     "check_deployer",
+    "check_launcher",
     "check_monitor",
     "check_observer",
     "check_options",

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
+import subprocess
+import sys
 import threading
+import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +21,13 @@ import polars as pl
 import pytest
 
 from mlops_core import ModelFile, Trials, create_app, grid_points, hookimpl, read_split, score
-from mlops_core.contracts import Endpoint, Profile, Pruned, Trial, Tuned, Verdict
-from mlops_core.errors import DataError, ServingError
+from mlops_core.contracts import Endpoint, Profile, Pruned, Submission, Trial, Tuned, Verdict
+from mlops_core.errors import DataError, ServingError, UsageError
 from mlops_core.testing import (
     BrokenPromise,
     check_data,
     check_deployer,
+    check_launcher,
     check_monitor,
     check_observer,
     check_options,
@@ -352,6 +358,120 @@ def test_tuner_broken(case: str, tmp_path: Path) -> None:
     methods, words = BAD_TUNER[case]
     with says(words):
         check_tuner(altered(Sweep, **methods)(), tmp_path, modes=("max",))
+
+
+# --- launcher --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Here:
+    """Runs a project in a folder on this machine.
+
+    folder: where
+    """
+
+    folder: Path
+
+    def submit(self, parcel: Any) -> Any:
+        place = self.folder / f"{parcel.name}-{len(list(self.folder.iterdir()))}"
+        zipfile.ZipFile(parcel.project).extractall(place)
+        (place / "parcel").write_text(json.dumps([parcel.name, parcel.words]))
+        command = ["bash", "-c", '"$@" > out 2>&1; echo $? > code.part; mv code.part code', "-", sys.executable]
+        child = subprocess.Popen([*command, "-m", "mlops_core", *parcel.words], cwd=place, env=self.env(parcel))
+        CHILDREN.append(child)
+        return self.told(place)
+
+    def env(self, parcel: Any) -> dict[str, str]:
+        return {k: v for k, v in os.environ.items() if not k.startswith("MLOPS_KIT") or k in parcel.secrets}
+
+    def told(self, place: Path) -> Submission:
+        if not place.is_dir():
+            raise UsageError(f"there is no {place.name}")
+        name, words = json.loads((place / "parcel").read_text())
+        code = int((place / "code").read_text()) if (place / "code").exists() else None
+        state: Any = {None: "running", 0: "succeeded", 130: "stopped"}.get(code, "failed")
+        return Submission(id=place.name, project=name, words=tuple(words), state=state, exit_code=code)
+
+    def status(self, id: str) -> Any:
+        return self.told(self.folder / id)
+
+    def follow(self, id: str, out: Any, notice: Any) -> Any:
+        while not self.told(self.folder / id).over:
+            time.sleep(0.05)
+        out((self.folder / id / "out").read_text())
+        return self.told(self.folder / id)
+
+    def all(self) -> Any:
+        return [self.told(p) for p in sorted(self.folder.iterdir(), reverse=True)]
+
+    def stop(self, id: str) -> bool:
+        if self.told(self.folder / id).over:
+            return False
+        CHILDREN[-1].kill()
+        CHILDREN[-1].wait()
+        (self.folder / id / "code").write_text("130")
+        return True
+
+
+CHILDREN: list[subprocess.Popen[bytes]] = []
+
+
+def telling(**fields: Any) -> dict[str, Any]:
+    return {"told": lambda self, place: dataclasses.replace(Here.told(self, place), **fields)}
+
+
+def wrong_end(self: Any, place: Path) -> Submission:
+    found = Here.told(self, place)
+    return dataclasses.replace(found, exit_code=1) if found.exit_code == 3 else found
+
+
+def second_half(self: Any, id: str, out: Any, notice: Any) -> Any:
+    told = self.folder / id / "told"
+    found = Here.follow(self, id, (lambda text: out("rest")) if told.exists() else out, notice)
+    told.touch()
+    return found
+
+
+BAD_LAUNCHER: dict[str, tuple[dict[str, Any], str]] = {
+    "dict": ({"submit": lambda self, p: {}}, r"submit\(\) must return a Submission, not dict"),
+    "no id": (telling(id=""), "must tell the id of the submission"),
+    "odd state": (telling(state="lost"), "tells state 'lost'; there are waiting, running"),
+    "other words": (telling(words=("run",)), "which words it is, got 'kit' \\('run',\\)"),
+    "no secrets": ({"env": lambda self, p: Here.env(self, dataclasses.replace(p, secrets=()))}, "exit code 0, not 3"),
+    "any failure is 1": ({"told": wrong_end}, "must end with its own exit code 3, not 1"),
+    "silent": ({"follow": lambda self, id, o, n: Here.follow(self, id, lambda t: None, n)}, "what the command tells"),
+    "tells half": ({"follow": second_half}, "everything from the first piece again, got \\['rest'\\]"),
+    "tells secrets": (
+        {"all": lambda self: [os.environ["MLOPS_KIT_SECRET"]]}, "secret must be in no record and no output",
+    ),
+    "stops what is over": ({"stop": lambda self, id: True}, r"stop\(\) must return False for what is over"),
+    "oldest first": ({"all": lambda self: Here.all(self)[::-1]}, "must tell the latest first"),
+    "forgets": ({"all": lambda self: []}, "must tell of every submission"),
+    "raw error": (
+        {"status": lambda self, id: self.told(self.folder / id) if (self.folder / id).exists() else {}[id]},
+        "must raise UsageError or LaunchError, not KeyError",
+    ),
+}  # fmt: skip
+
+
+def check_here(cls: type, folder: Path) -> None:
+    (folder / "there").mkdir()
+    try:
+        check_launcher(cls(folder / "there"), folder)
+    finally:
+        while CHILDREN:
+            CHILDREN.pop().wait(60)
+
+
+def test_launcher_kept(tmp_path: Path) -> None:
+    check_here(Here, tmp_path)
+
+
+@pytest.mark.parametrize("case", BAD_LAUNCHER)
+def test_launcher_broken(case: str, tmp_path: Path) -> None:
+    methods, words = BAD_LAUNCHER[case]
+    with says(words):
+        check_here(altered(Here, **methods), tmp_path)
 
 
 # --- monitor ---------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import ray
+from cluster_kit import cluster
 from mlops_ray import jobs_aboard
 from mlops_ray.jobs import RayLauncher
 from mlops_ray.jobs_client import url_of
@@ -30,6 +31,7 @@ from mlops_ray.runtime import ray_running
 from mlops_core.contracts import Parcel
 from mlops_core.errors import LaunchError, UsageError
 from mlops_core.stages import Launcher
+from mlops_core.testing import check_launcher
 
 
 @contextlib.contextmanager
@@ -74,6 +76,12 @@ def refused(address: str) -> str:
 
 def test_it_is_a_launcher() -> None:
     assert isinstance(RayLauncher(), Launcher)
+
+
+@pytest.mark.timeout(300)
+def test_it_keeps_the_promises_of_a_launcher(tmp_path: Path) -> None:
+    with cluster() as there:
+        check_launcher(RayLauncher(address=there.url), tmp_path)
 
 
 @pytest.mark.parametrize(
