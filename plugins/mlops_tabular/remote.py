@@ -31,7 +31,7 @@ def here(path: Path) -> Path:
 
 
 def home(url: str) -> Path:
-    """Where the copies of a URL lie: in the user's cache, whichever project asks."""
+    """Where the copies of a URL lie: in the user's cache, whichever project asks, for the user alone."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "mlops" / "data" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
@@ -51,6 +51,7 @@ def fetched(url: str, suffixes: Sequence[str]) -> list[Path]:
         for name, far in names.items():
             mark = _mark(fs.info(far))
             if not mark or marks.get(name) != mark or not (folder / name).is_file():
+                _private(folder.parent)
                 _copy(fs, far, folder / name)
                 marks[name] = mark
                 _write(folder / ".marks", json.dumps(marks).encode())
@@ -94,6 +95,13 @@ def _mark(info: Any) -> str:
     """What changes with the content, as the store tells it; '' where it tells nothing of that kind."""
     told = {k.lower(): str(v) for k, v in info.items() if k.lower() in CHANGING}
     return json.dumps({**told, "size": info.get("size")}, sort_keys=True) if told else ""
+
+
+def _private(folder: Path) -> None:
+    """Names of files may be personal too, so nobody else may look into the folder, one of older days included."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
 
 
 def _copy(fs: Any, far: str, to: Path) -> None:

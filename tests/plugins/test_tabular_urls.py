@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,23 @@ def test_the_fingerprint_is_that_of_the_same_file_here(tmp_path: Path) -> None:
     for url in (str(tmp_path / "a.csv"), (tmp_path / "a.csv").as_uri(), "memory://urls/a.csv"):
         found = source("csv", url)
         assert found.fingerprint() == digest and dict(found.schema()) == {"x": "Int64", "y": "String"}
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_copies_are_for_their_owner_alone_and_may_be_cleared(cache: Path, before: bool) -> None:
+    if before:
+        (cache / "mlops" / "data").mkdir(parents=True)
+        (cache / "mlops" / "data").chmod(0o755)
+    fsspec.filesystem("memory").pipe("/private/deep/a.csv", b"x,y\n1,no\n")
+    table = source("csv", "memory://private/")
+    digest = table.fingerprint()
+    kept = cache / "mlops" / "data"
+    assert kept.stat().st_mode & 0o777 == 0o700
+    copies = [p for p in kept.rglob("*") if p.is_file()]
+    assert {p.name for p in copies} == {"a.csv", ".marks"}
+    assert {p.stat().st_mode & 0o777 for p in copies} == {0o600}
+    shutil.rmtree(kept)
+    assert table.fingerprint() == digest and kept.stat().st_mode & 0o777 == 0o700
 
 
 def test_what_a_url_is_taken_from() -> None:
