@@ -331,7 +331,7 @@ class Serving:
     `auth` keys: callers are asked for a key of `state`/keys.json; a key's rate is shared out to `replicas`
     processes. A caller may take `request_timeout` seconds to send a request. With `access_log` each request leaves a
     line in `state`/access.log. `batching` {size, wait}: requests of one version are predicted together, up to `size`
-    rows, for which the first may wait `wait` seconds; empty for each by itself. ONNX Runtime uses
+    rows, for which the first may wait `wait` seconds; empty for those that come at the same moment. ONNX Runtime uses
     `threads` for a prediction. `privacy`: the log drops columns with role pii, or keeps hashes of their values, keyed
     by `state`/privacy.key.
     """

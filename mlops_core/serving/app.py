@@ -7,9 +7,7 @@
     POST /v2/models/NAME/feedback
 
 Versions change with `apply`: the new ones are loaded and must answer their smoke set first, then one
-assignment switches; requests under way end with the models they began with. Candidates and shadows are guests
-(`guests`): a candidate that fails or is late is answered for by the stable version, a shadow gets a copy of
-what was answered already.
+assignment switches; requests under way end with the models they began with. Who answers is up to `dispatch`.
 """
 
 from __future__ import annotations
@@ -23,39 +21,34 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from mlops_core.contracts import Route, Serving
+from mlops_core.contracts import Serving
 from mlops_core.privacy import personal, trace
 from mlops_core.serving import exposition, forms, openapi, pages, protocol_v2, requests
 from mlops_core.serving.access_log import PATH, AccessLog
-from mlops_core.serving.answering import Answered, answer, read
-from mlops_core.serving.batching import Batching
+from mlops_core.serving.dispatch import ROUTE, Dispatch, batching
 from mlops_core.serving.door import ADMIN, Door, scope_of, shown
-from mlops_core.serving.guests import Failed, Guest
+from mlops_core.serving.guests import Guest
 from mlops_core.serving.labelling import Labelling
-from mlops_core.serving.log import Entry, PredictionLog, pseudonyms
+from mlops_core.serving.log import PredictionLog, pseudonyms
 from mlops_core.serving.models import Known, Loaded, Table, load
 from mlops_core.serving.problems import Refused
-from mlops_core.serving.requests import Gone, Receive, Scope, Send
+from mlops_core.serving.requests import Gone, Headers, Receive, Scope, Send
 from mlops_core.serving.telemetry import Telemetry, told
 
 if TYPE_CHECKING:
     from mlops_core.plugins import Plugins
 
 Reply = tuple[int, bytes, bytes]  # status, content type, body
-Headers = list[tuple[bytes, bytes]]
 
-INLINE_BYTES = 32 * 1024  # a larger body is read and answered in a thread, so that small ones need not wait for it
 JSON, HTML, PROBLEM = b"application/json", b"text/html; charset=utf-8", b"application/problem+json"
 BINARY = b"application/octet-stream"
 log = logging.getLogger("mlops_core.serving")
-_ROUTE: ContextVar[Route | None] = ContextVar("route", default=None)  # who answered; each request is a task
 
 
 def create_app(serving: Serving, plugins: Plugins | None = None) -> App:
@@ -71,13 +64,12 @@ class App:
         self._table = load(serving, plugins)
         self._door = Door(serving)
         self._replicas: int | None = None
-        self._copies: set[asyncio.Task[None]] = set()
-        self._log, self._labels = _open_log(self._table), Labelling(serving.log)
+        self._labels = Labelling(serving.log)
         self._applying = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="predict")
         self._telemetry = Telemetry(self._beside)
+        self._dispatch = Dispatch(serving, _open_log(self._table), self._telemetry, self._pool)
         self._accesses = _access_log(serving)
-        self._batching = _batching(serving)
         self.draining = False
         self.at_admin: Callable[[Scope], bool] | None = None  # whether a caller came by the port of the operators
         self.apart = False  # whether only that port tells what is theirs; where callers need keys it always is so
@@ -97,22 +89,22 @@ class App:
         """Makes `serving` so, or raises ServingError and leaves everything as it was. Blocks while models load:
         call it in a thread where an event loop runs."""
         with self._applying:
-            before, old, labels = self._table, self._log, self._labels
+            before, old, labels = self._table, self._dispatch.log, self._labels
             table = load(serving, self._plugins, before)
             if serving.log == self._table.serving.log:
                 _keep(old, table)
             else:
-                self._log, self._labels = _open_log(table), Labelling(serving.log)
+                self._dispatch.log, self._labels = _open_log(table), Labelling(serving.log)
             self._table, self._door = table, Door(serving)
             if self._replicas is not None:
                 self.shared_by(self._replicas)
             if serving.batching != before.serving.batching:
-                self._batching = _batching(serving)
+                self._dispatch.batching = batching(serving)
             if serving.access_log != (self._accesses is not None):
                 accesses, self._accesses = self._accesses, _access_log(serving)
                 if accesses is not None:
                     accesses.close()
-            if old is not self._log:
+            if old is not self._dispatch.log:
                 old.close()
                 labels.close()
             for guest in before.guests.values():
@@ -124,7 +116,7 @@ class App:
         self._pool.shutdown(wait=True)
         for guest in self._table.guests.values():
             guest.close()
-        self._log.close()
+        self._dispatch.log.close()
         self._labels.close()
         self._telemetry.close()
         if self._accesses is not None:
@@ -169,7 +161,7 @@ class App:
     def _beside(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """For the telemetry: what guests and the prediction log count, and how they are now."""
         guests = {str(v): guest.status() for v, guest in sorted(self._table.guests.items())}
-        logged = self._log.status()
+        logged = self._dispatch.log.status()
         counts = {
             "guests": {v: {"starts": g["starts"], "failures": g["failures"]} for v, g in guests.items()},
             "log": {name: logged[name] for name in ("written", "dropped")} | {"labels": self._labels.kept},
@@ -190,14 +182,7 @@ class App:
         self, table: Table, asked: Loaded | Guest | None, form: str, id: str, data: bytes, headers: Headers
     ) -> tuple[str, bytes]:
         """The request's id and the answer's body, by the version `asked` for or by one of those that answer."""
-        model = asked or _choose(table, form, headers, data)
-        if isinstance(model, Guest):
-            id, body = await self._visit(table, model, form, id, data, alone=asked is not None)
-        else:
-            id, body = await self._run(table, model, form, id, data)
-        for shadow in table.shadows if asked is None else ():
-            self._copy(table, shadow, form, id, data)
-        return id, body
+        return await self._dispatch.infer(table, asked, form, id, data, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -216,11 +201,14 @@ class App:
 
     async def drain(self) -> None:
         """Once no request is under way: lets the shadows finish their copies, and ends the guests."""
-        if self._copies:
-            await asyncio.wait(self._copies, timeout=2 * self.serving.deadline)
+        await self._dispatch.drain(2 * self.serving.deadline)
         for guest in self._table.guests.values():
             await guest.leave()
-        self._log.flush()
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes what is queued for the prediction log."""
+        self._dispatch.log.flush()
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = []
@@ -304,104 +292,8 @@ class App:
         loop = asyncio.get_running_loop()
         return 200, JSON, await loop.run_in_executor(self._pool, self._labels.take, data, signature, limit, by)
 
-    async def _run(
-        self, table: Table, model: Loaded, form: str, id: str, data: bytes, instead: int = 0
-    ) -> tuple[str, bytes]:
-        """A version of this process answers: the request's id and the body."""
-        _ROUTE.set(table.routes[model.version])
-        if len(data) <= INLINE_BYTES and self._batching is not None:
-            return await self._together(self._batching, table, model, form, id, data, instead)
-        if len(data) <= INLINE_BYTES:
-            return self._answered(table, model, form, id, data, instead)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._answered, table, model, form, id, data, instead)
-
-    def _answered(
-        self, table: Table, model: Loaded, form: str, id: str, data: bytes, instead: int
-    ) -> tuple[str, bytes]:
-        began, route, serving = time.perf_counter(), table.routes[model.version], table.serving
-        try:
-            found = answer(model, serving.name, form, id, data, serving.max_rows)
-        except Refused:
-            raise
-        except Exception as error:
-            self._unanswered(route, id, time.perf_counter() - began, type(error).__name__)
-            raise
-        return self._entered(route, found, time.perf_counter() - began, len(data), instead)
-
-    async def _together(
-        self, batching: Batching, table: Table, model: Loaded, form: str, id: str, data: bytes, instead: int
-    ) -> tuple[str, bytes]:
-        """The same, with other requests that arrive at the same time."""
-        began, route, serving = time.perf_counter(), table.routes[model.version], table.serving
-        asked = read(model, form, id, data, serving.max_rows)
-        try:
-            found = asked.answered(model, serving.name, await batching.predict(model, asked.batch))
-        except Exception as error:
-            self._unanswered(route, id, time.perf_counter() - began, type(error).__name__)
-            raise
-        return self._entered(route, found, time.perf_counter() - began, len(data), instead)
-
-    def _entered(self, route: Route, found: Answered, taken: float, size: int, instead: int) -> tuple[str, bytes]:
-        """Counted and logged."""
-        batch = found.batch
-        entry = Entry(found.id, route.version, batch.rows, taken, route.role, route.arm, "", instead)
-        entry.size, entry.columns, entry.answer = size, batch.columns, found.answer
-        self._log.add(entry)
-        self._telemetry.answered(route, batch.rows, batch.unseen, taken)
-        return found.id, found.body
-
-    async def _visit(
-        self, table: Table, guest: Guest, form: str, id: str, data: bytes, alone: bool
-    ) -> tuple[str, bytes]:
-        """A guest answers; where it does not, the stable version in its place, unless it `alone` was asked for.
-
-        What the guest refuses and the stable version takes is a failure of the guest.
-        """
-        began, route, serving = time.perf_counter(), table.routes[guest.version], table.serving
-        try:
-            said, body = await guest.ask(form, id, data, serving.max_rows, serving.deadline)
-        except Failed as failed:
-            said, body = {"state": str(failed)}, b""
-        taken = time.perf_counter() - began
-        if said["state"] == "answered":
-            _ROUTE.set(route)
-            self._keep(route, said, taken, len(data))
-            return said["id"], body
-        if alone:
-            raise Refused.told(body) if body else Refused(503, f"version {guest.version} gives no answer now")
-        answered = await self._run(table, table.first, form, id, data, guest.version)
-        self._unanswered(route, id, taken, said["state"])
-        return answered
-
-    def _copy(self, table: Table, guest: Guest, form: str, id: str, data: bytes) -> None:
-        """A shadow gets the request too; nobody waits for it."""
-        task = asyncio.get_running_loop().create_task(self._shadow(table, guest, form, id, data))
-        self._copies.add(task)
-        task.add_done_callback(self._copies.discard)
-
-    async def _shadow(self, table: Table, guest: Guest, form: str, id: str, data: bytes) -> None:
-        began, route, serving = time.perf_counter(), table.routes[guest.version], table.serving
-        try:
-            said, _ = await guest.ask(form, id, data, serving.max_rows, serving.deadline)
-        except Failed as failed:
-            self._unanswered(route, id, time.perf_counter() - began, str(failed))
-            return
-        if said["state"] == "answered":
-            self._keep(route, said, time.perf_counter() - began, len(data))
-
-    def _keep(self, route: Route, said: dict[str, Any], seconds: float, size: int) -> None:
-        self._telemetry.answered(route, said["rows"], said["unseen"], seconds)
-        entry = Entry(said["id"], route.version, said["rows"], seconds, route.role, route.arm)
-        entry.size, entry.logged = size, said["logged"]
-        self._log.add(entry)
-
-    def _unanswered(self, route: Route, id: str, seconds: float, error: str) -> None:
-        self._telemetry.unanswered(route, error)
-        self._log.add(Entry(id, route.version, 1, seconds, route.role, route.arm, error))
-
     def _note(self, to: AccessLog, scope: Scope, headers: Headers, status: int, seconds: float, size: int) -> None:
-        route = _ROUTE.get()
+        route = ROUTE.get()
         line: dict[str, Any] = {"time": round(time.time(), 6), "id": dict(headers).get(b"x-request-id", b"").decode()}
         line |= {"method": scope["method"], "path": scope["path"][:PATH], "status": status}
         line |= {"version": route.version, "arm": route.arm} if route else {"version": None, "arm": ""}
@@ -410,14 +302,6 @@ class App:
 
     def _ready(self, extra: dict[str, Any]) -> Reply:
         return 503 if self.draining else 200, JSON, orjson.dumps(extra | {"ready": not self.draining})
-
-
-def _choose(table: Table, form: str, headers: Headers, data: bytes) -> Loaded | Guest:
-    sticky = table.sticky
-    if sticky is None:
-        return table.choose()
-    request = forms.FORMS[form].plain(data) if sticky.where == "field" else None
-    return table.choose(lambda: sticky.draw(dict(headers), request))
 
 
 SERVER = orjson.dumps({"name": "mlops_core", "version": "2", "extensions": protocol_v2.EXTENSIONS})
@@ -443,10 +327,6 @@ def _access_log(serving: Serving) -> AccessLog | None:
         return None
     serving.state.mkdir(parents=True, exist_ok=True)
     return AccessLog(serving.state / "access.log")
-
-
-def _batching(serving: Serving) -> Batching | None:
-    return Batching(int(serving.batching["size"]), serving.batching["wait"]) if serving.batching else None
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,11 +11,22 @@ from mlops_core.contracts import Columns
 from mlops_core.serving.models import Loaded
 from mlops_core.serving.rows import Batch
 
+TOGETHER = 4096  # rows
+
 
 @dataclass(slots=True)
 class _Waiting:
     batch: Batch
     answer: asyncio.Future[Columns]
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """The requests of one version that wait, their rows, and what ends the wait."""
+
+    requests: list[_Waiting] = field(default_factory=list)
+    rows: int = 0
+    end: asyncio.Handle | None = None
 
 
 class Batching:
@@ -25,25 +36,36 @@ class Batching:
     def __init__(self, size: int, wait: float) -> None:
         self.size = size
         self.wait = wait
-        self._waiting: dict[Loaded, list[_Waiting]] = {}
-        self._timers: dict[Loaded, asyncio.TimerHandle] = {}
+        self._gathered: dict[Loaded, _Gathered] = {}
+
+    def gathers(self) -> bool:
+        """Whether a request that comes now may have company."""
+        return True
 
     async def predict(self, model: Loaded, batch: Batch) -> Columns:
         """The model's answer to these rows. Raises what the model raises for them alone."""
         loop = asyncio.get_running_loop()
         mine = _Waiting(batch, loop.create_future())
-        waiting = self._waiting.setdefault(model, [])
-        waiting.append(mine)
-        if sum(w.batch.rows for w in waiting) >= self.size:
+        found = self._gathered.get(model)
+        if found is None:
+            found = self._gathered[model] = _Gathered()
+            found.end = self._later(loop, model)
+        found.requests.append(mine)
+        found.rows += batch.rows
+        if found.rows >= self.size:
             self._answer(model)
-        elif len(waiting) == 1:
-            self._timers[model] = loop.call_later(self.wait, self._answer, model)
         return await mine.answer
 
+    def _later(self, loop: asyncio.AbstractEventLoop, model: Loaded) -> asyncio.Handle:
+        return loop.call_later(self.wait, self._answer, model)
+
     def _answer(self, model: Loaded) -> None:
-        if timer := self._timers.pop(model, None):
-            timer.cancel()
-        waiting = [w for w in self._waiting.pop(model, ()) if not w.answer.done()]  # a caller may have left
+        found = self._gathered.pop(model)
+        if found.end is not None:
+            found.end.cancel()
+        waiting = [w for w in found.requests if not w.answer.done()]  # a caller may have left
+        if not waiting:
+            return
         try:
             given = _split(model.predict(_joined(waiting)), [w.batch.rows for w in waiting])
         except Exception:  # of one of them, perhaps: each finds out for itself
@@ -54,6 +76,30 @@ class Batching:
             one.answer.set_result(answer)
 
 
+class Turns(Batching):
+    """Collects what arrives in one turn of the event loop; nobody waits for who is not there yet.
+
+    Callers who were answered together come back together. So only a turn after one with several requests gathers: who
+    is alone is answered at once.
+    """
+
+    def __init__(self, size: int = TOGETHER) -> None:
+        super().__init__(size, 0.0)
+        self._now = self._before = 0
+
+    def gathers(self) -> bool:
+        if not self._now:
+            asyncio.get_running_loop().call_soon(self._over)
+        self._now += 1
+        return self._before > 1
+
+    def _over(self) -> None:
+        self._before, self._now = self._now, 0
+
+    def _later(self, loop: asyncio.AbstractEventLoop, model: Loaded) -> asyncio.Handle:
+        return loop.call_soon(self._answer, model)
+
+
 def _joined(waiting: list[_Waiting]) -> Columns:
     first = waiting[0].batch.columns
     if len(waiting) == 1:
@@ -62,6 +108,8 @@ def _joined(waiting: list[_Waiting]) -> Columns:
 
 
 def _split(answer: Columns, rows: list[int]) -> list[Columns]:
+    if len(rows) == 1:
+        return [answer]
     ends = np.cumsum(rows).tolist()
     return [{name: v[end - n : end] for name, v in answer.items()} for n, end in zip(rows, ends, strict=True)]
 

@@ -13,6 +13,7 @@ import orjson
 from mlops_core.serving.problems import Refused
 
 Scope = MutableMapping[str, Any]
+Headers = list[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 

@@ -17,7 +17,7 @@ from mlops_core.serving import protocol_grpc, protocol_v2
 from mlops_core.serving.messages import SERVICE, messages
 from mlops_core.serving.ports import owner
 from mlops_core.serving.problems import Refused
-from mlops_core.serving.requests import checked_id, new_id
+from mlops_core.serving.requests import Headers, checked_id, new_id
 
 if TYPE_CHECKING:
     from mlops_core.serving.app import App
@@ -36,7 +36,6 @@ CODES = {
 }
 SENT_BYTES = 256 * 1024 * 1024  # an answer of so many rows as a request may have is larger than that request
 FAREWELL = 0.2  # seconds
-Headers = list[tuple[bytes, bytes]]
 log = logging.getLogger("mlops_core.serving")
 
 

@@ -85,7 +85,7 @@ def secret(serving: Serving, app: Any) -> Any:
     model.bundle = dataclasses.replace(
         model.bundle, signature=dataclasses.replace(model.bundle.signature, inputs=inputs)
     )
-    app._log.keep(model.version, model.bundle)
+    app._dispatch.log.keep(model.version, model.bundle)
     return model
 
 

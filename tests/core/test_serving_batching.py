@@ -16,7 +16,7 @@ import pytest
 from mlops_core.contracts import Columns, Serving
 from mlops_core.errors import ServingError
 from mlops_core.serving import App, create_app
-from mlops_core.serving.batching import Batching
+from mlops_core.serving.batching import Batching, Turns
 from mlops_core.serving.bounds import refuse_batching
 from mlops_core.serving.rows import Batch
 
@@ -66,6 +66,38 @@ def test_an_error_stays_with_its_own_request() -> None:
     assert isinstance(answers[1], ServingError)
 
 
+def test_a_turn_of_the_loop_that_follows_a_crowded_one_is_answered_as_one() -> None:
+    async def turns(*counts: int) -> list[list[int]]:
+        found = []
+        for count in counts:
+            model.calls.clear()
+            await asyncio.gather(*(one(i) for i in range(count)))
+            found.append(list(model.calls))
+        return found
+
+    async def one(value: int) -> None:
+        batch = Batch(columns={"x": np.array([value], float)}, rows=1, unseen=0)
+        answer = await gathered.predict(model, batch) if gathered.gathers() else model.predict(batch.columns)
+        assert answer["prediction"].tolist() == [2 * value]
+
+    model: Any = Doubles()
+    gathered = Turns(size=5)
+    assert asyncio.run(turns(3, 3, 1, 1, 12, 12, 1)) == [[1, 1, 1], [3], [1], [1], [1] * 12, [5, 5, 2], [1]]
+
+
+def test_a_caller_who_leaves_a_crowd_takes_nobody_along() -> None:
+    async def two() -> Any:
+        batches = [Batch(columns={"x": np.array([v])}, rows=1, unseen=0) for v in (1.0, 2.0)]
+        leaves, stays = [asyncio.create_task(gathered.predict(model, b)) for b in batches]
+        await asyncio.sleep(0)
+        leaves.cancel()
+        return await stays
+
+    model: Any = Doubles()
+    gathered = Turns()
+    assert asyncio.run(two())["prediction"].tolist() == [4.0] and model.calls == [1]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{}, {"size": 0, "wait": 0.1}, {"size": 2.5, "wait": 0.1}, {"size": 2, "wait": 9}, {"size": 2, "weight": 1}],
@@ -75,9 +107,10 @@ def test_what_is_no_batching_is_told(wrong: dict[str, float]) -> None:
         refuse_batching(wrong)
 
 
-@pytest.fixture
-def app(tiny_serving: Callable[..., Serving]) -> Iterator[App]:
-    app = create_app(tiny_serving(batching={"size": 8, "wait": 0.005}))
+@pytest.fixture(params=["declared", "by turns"])
+def app(request: Any, tiny_serving: Callable[..., Serving]) -> Iterator[App]:
+    declared = {"batching": {"size": 8, "wait": 0.005}} if request.param == "declared" else {}
+    app = create_app(tiny_serving(**declared))
     yield app
     app.close()
 

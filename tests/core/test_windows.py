@@ -56,8 +56,8 @@ def ask(serving: Serving) -> Iterator[Callable[..., Any]]:
     app = create_app(serving)
 
     def call(id: str, rows: Any = ROWS, version: int = 1) -> Any:
-        app._answered(app._table, app._table.loaded[version], "plain", id, json.dumps({"rows": rows}).encode(), 0)
-        app._log.flush()
+        app._dispatch._answered(app._table, app._table.loaded[version], "plain", id, json.dumps({"rows": rows}).encode(), 0)
+        app.flush()
         return next(serving.log.glob("*.jsonl"))
 
     yield call
@@ -140,10 +140,10 @@ def test_reading_while_writing_never_sees_half_a_request(serving: Serving, tmp_p
     def write() -> int:
         count = 0
         while not over.is_set():
-            app._answered(
+            app._dispatch._answered(
                 app._table, app._table.first, "plain", f"r{count}", b'{"rows": [{"income": 1}, {"income": 2}]}', 0
             )
-            app._log.flush()
+            app.flush()
             count += 1
         return count
 
