@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from mlops_core.hookspecs import hookimpl as hookimpl
     from mlops_core.metrics import METRICS as METRICS
     from mlops_core.metrics import score as score
+    from mlops_core.pareto import advances as advances
+    from mlops_core.pareto import costs_of as costs_of
+    from mlops_core.pareto import dominates as dominates
+    from mlops_core.pareto import front_of as front_of
+    from mlops_core.pareto import objectives_of as objectives_of
+    from mlops_core.pareto import offers_of as offers_of
     from mlops_core.serving import create_app as create_app
     from mlops_core.serving.bounds import refuse_batching as refuse_batching
     from mlops_core.serving.host import say as say
@@ -64,6 +70,7 @@ _HOME = {
     "mlops_core.grid": ("grid_points", "grid_size"),
     "mlops_core.hookspecs": ("hookimpl",),
     "mlops_core.metrics": ("METRICS", "score"),
+    "mlops_core.pareto": ("advances", "costs_of", "dominates", "front_of", "objectives_of", "offers_of"),
     "mlops_core.serving": ("create_app",),
     "mlops_core.serving.bounds": ("refuse_batching",),
     "mlops_core.serving.host": ("say", "wanted"),

@@ -198,6 +198,8 @@ class Trial:
 class Goal:
     """What a search is for: the validation metric, its direction, and the seed.
 
+    `objectives` are further scores with their directions, where the search is for a front of trials; a tuner that knows
+    nothing of them searches for the best metric, and the core finds the front among its trials.
     `earlier` are the trials of the last search of this name, perhaps over another space or other data: a tuner may
     learn from them.
     """
@@ -206,6 +208,7 @@ class Goal:
     mode: Mode
     seed: int
     earlier: tuple[Trial, ...] = ()
+    objectives: Mapping[str, Mode] = field(default_factory=dict)
 
 
 @record
@@ -214,6 +217,10 @@ class Tuned:
 
     `model` is where the core laid out the model of the best trial, if it was kept; a tuner leaves it out. `report` is
     a page that a tuner may leave in its folder to show the search; the core keeps it in `.mlops/reports`.
+
+    `front` has the numbers of the trials that no other beats in all objectives, the best in the metric first; empty
+    where the search is for the metric alone. `model` then holds a folder for each of them whose model was kept, named
+    after its number in four digits.
     """
 
     params: Params
@@ -221,6 +228,7 @@ class Tuned:
     trials: tuple[Trial, ...] = ()
     model: Path | None = None
     report: Path | None = None
+    front: tuple[int, ...] = ()
 
 
 @record
@@ -505,7 +513,8 @@ class Declaration:
 
     `contract` is the parsed contract (validation room's schema as plain data); `origin` of values is kept by
     the config room, not here. `travel` is what a launcher's section says of what travels (`env`, `requirements`,
-    `max_mb`). `text` is the composed YAML, stored with every version.
+    `max_mb`). `objectives` are the further ones of a search beside `metric`, `tolerance` what of `metric` may be given
+    up for the first of them. `text` is the composed YAML, stored with every version.
     """
 
     name: str
@@ -520,6 +529,8 @@ class Declaration:
     tuner: Choice | None = None
     space: Space = field(default_factory=dict)
     retrain_best: bool = False
+    objectives: Mapping[str, Mode] = field(default_factory=dict)
+    tolerance: float = 0.0
     gate: tuple[GateRule, ...] = ()
     slices: tuple[str, ...] = ()
     deployer: Choice | None = None

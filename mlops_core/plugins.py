@@ -27,7 +27,7 @@ from mlops_core.options import type_words as type_words
 
 RESERVED: Mapping[str, frozenset[str]] = {
     "data": frozenset({"plugin", "target", "task", "contract", "split"}),
-    "tuner": frozenset({"plugin", "space", "retrain_best"}),
+    "tuner": frozenset({"plugin", "space", "retrain_best", "objectives", "tolerance"}),
     "launcher": frozenset({"plugin", "env", "requirements", "max_mb"}),
 }
 """Keys of a section of the declaration that are the core's own, by kind; elsewhere `plugin` alone."""

@@ -101,7 +101,11 @@ class Objective(Protocol):
 
 @runtime_checkable
 class Tuner(Protocol):
-    """A search over the trainer's options."""
+    """A search over the trainer's options.
+
+    Option `refuses(goal) -> Mapping[str, str]` (not in this Protocol, looked up if present): which of its options, as
+    they are set, cannot serve this goal, and why; told where they are declared, before anything runs.
+    """
 
     def search(self, objective: Objective, space: Space, goal: Goal, out: Path, report: Callable[..., None]) -> Tuned:
         """The best parameters found. `out` keeps trials and comes again when a killed search is resumed.

@@ -14,10 +14,11 @@ from typing import Any
 
 from mlops_core.contracts import Goal, Params, Scores, Trial, Tuned, plain, restore
 from mlops_core.errors import TrainingError, did_you_mean
+from mlops_core.pareto import front_of, taken
 
 
 class NoMetric(TrainingError):
-    """The trainer does not report the metric of the search, so no trial can ever be judged."""
+    """The trainer does not report what the search is for, so no trial can ever be judged."""
 
 
 class Trials:
@@ -50,11 +51,15 @@ class Trials:
             file.write(line.encode())
 
     def tuned(self, goal: Goal) -> Tuned:
-        """The best of the trials that ran to their end, else of the pruned ones.
+        """The best of the trials that ran to their end, else of the pruned ones, and with several objectives the front.
 
         Raises TrainingError with the reason of the first failure where no trial has a score.
         """
         trials = tuple(self)
+        best = taken(trials, goal, 0) if goal.objectives else None
+        if best:
+            front = tuple(t.number for t in front_of(trials, goal))
+            return Tuned(params=best.params, scores=best.scores, trials=trials, front=front)
         for state in ("done", "pruned"):
             scored = [t for t in trials if t.state == state and math.isfinite(t.scores.get(goal.metric, math.nan))]
             if scored:
@@ -87,12 +92,15 @@ def shown(params: Params) -> str:
     return ", ".join(f"{name}={_short(value)}" for name, value in params.items())
 
 
-def judged(scores: Scores, goal: Goal) -> dict[str, float]:
-    """`scores` as floats. Raises NoMetric where the metric of the search is not among them."""
-    if goal.metric not in scores:
-        told = f"it reports {', '.join(sorted(scores))}" if scores else "it reports nothing"
-        hint = did_you_mean(goal.metric, scores)
-        raise NoMetric(f"metric {goal.metric!r} is not among the scores of the trainer; {told}; {hint}")
+def judged(scores: Scores, goal: Goal, *, ended: bool = False) -> dict[str, float]:
+    """`scores` as floats. Raises NoMetric where the metric of the search is not among them, or, of a trial that has
+    ended, a further objective."""
+    wanted = [(goal.metric, "metric"), *((name, "objective") for name in goal.objectives if ended)]
+    for name, what in wanted:
+        if name not in scores:
+            told = f"it reports {', '.join(sorted(scores))}" if scores else "it reports nothing"
+            hint = did_you_mean(name, scores)
+            raise NoMetric(f"{what} {name!r} is not among the scores of the trainer; {told}; {hint}")
     return {name: float(value) for name, value in scores.items()}
 
 

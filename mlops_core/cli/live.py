@@ -98,22 +98,26 @@ def trial_table(project: Path) -> Any:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("trial", "state", "parameters", "scores", "seconds"):
         table.add_column(title, no_wrap=True)
-    trials = _trials(project)
+    trials, objectives = _trials(project)
     for t in trials[-SHOWN:]:
         params = ", ".join(f"{k.rpartition('.')[2]} {told_number(v)}" for k, v in t["params"].items())
-        scores = "  ".join(f"{k} {v:.4f}" for k, v in list((t["scores"] or {}).items())[:2] if v is not None)
+        found = t["scores"] or {}
+        names = sorted(found, key=lambda name: name not in objectives)[: max(2, len(objectives))]
+        scores = "  ".join(f"{k} {found[k]:.4f}" for k in names if found[k] is not None)
         state = f"[{COLOURS.get(t['state'], '')}]{t['state']}[/]"
         table.add_row(str(t["number"]), state, params, scores, f"{t['seconds']:.0f}")
     return table if trials else ""
 
 
-def _trials(project: Path) -> list[dict[str, Any]]:
+def _trials(project: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The trials, and the scores that the search is for."""
     folders = sorted((project / ".mlops" / "work").glob("tune-*"), key=lambda p: p.stat().st_mtime)
     if not folders:
-        return []
+        return [], []
     found = [t for t in map(_read, _lines(folders[-1] / "trials.jsonl")) if t]
     live = _read("".join(_lines(folders[-1] / "live.json"))) or {}
-    return found + [{**r, "state": "running"} for r in live.get("running", ())]
+    objectives: Any = _read("".join(_lines(folders[-1] / "objectives.json"))) or []
+    return found + [{**r, "state": "running"} for r in live.get("running", ())], objectives
 
 
 def _lines(path: Path) -> list[str]:

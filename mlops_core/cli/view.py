@@ -107,7 +107,8 @@ def left(stage: str, record: Any) -> str:
     if isinstance(record, Tuned):
         best = ", ".join(f"{k} {told_number(v)}" for k, v in record.params.items())
         shown = f"; in pictures: {record.report}" if record.report else ""
-        return f"{len(record.trials)} trials; best: {best}{shown}"
+        front = f", {len(record.front)} of them the front" if record.front else ""
+        return f"{len(record.trials)} trials{front}; best: {best}{shown}"
     if isinstance(record, Model):
         return f"bundle {record.digest[:12]}"
     if isinstance(record, Evaluation):
@@ -115,8 +116,8 @@ def left(stage: str, record: Any) -> str:
     if isinstance(record, Endpoint):
         return f"{record.url} serves version {', '.join(map(str, record.versions))}"
     if stage == "train":
-        scores, first = record["scores"], record.get("metric")
-        names = sorted(scores, key=lambda name: (name != first, name))[:3]
+        scores, first = record["scores"], [record.get("metric"), *record.get("objectives", ())]
+        names = sorted(scores, key=lambda name: (*(name != one for one in first), name))[: max(3, len(first))]
         told = ", ".join(f"{name} {scores[name]:.4f}" for name in names) + " on the validation split"
         return f"the model of trial {record['trial']}: {told}" if "trial" in record else told
     if stage == "gate":

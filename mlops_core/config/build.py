@@ -43,6 +43,8 @@ def build(values: Mapping[str, Any], contract: Mapping[str, Any], plugins: Plugi
         tuner=choice("tuner", tuner) if tuner else None,
         space={k: parse(v) for k, v in tuner["space"].items()} if tuner else {},
         retrain_best=tuner["retrain_best"] if tuner else False,
+        objectives=tuner["objectives"] if tuner else {},
+        tolerance=float(tuner["tolerance"]) if tuner else 0.0,
         gate=tuple(restore(GateRule, rule) for rule in real["gate"]),
         slices=tuple(real["slices"]),
         deployer=choice("deployer", real["deployer"]) if real.get("deployer") else None,

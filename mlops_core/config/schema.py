@@ -38,6 +38,8 @@ class TunerKeys:
     plugin: str
     space: Mapping[str, Any]
     retrain_best: bool = False
+    objectives: Mapping[str, Literal["max", "min"]] = field(default_factory=dict)
+    tolerance: Annotated[float, Ge(0)] = 0.0
 
 
 @dataclass(frozen=True)

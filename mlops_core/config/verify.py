@@ -13,7 +13,7 @@ from mlops_core.config.documents import Path_
 from mlops_core.config.draft import Draft, leaves
 from mlops_core.config.presets import Presets
 from mlops_core.config.schema import LATER, SECTIONS, Keys, own
-from mlops_core.contracts import Choice, Secret
+from mlops_core.contracts import Choice, Goal, Secret
 from mlops_core.errors import PluginError, Problem, did_you_mean, nearest
 from mlops_core.metrics import METRICS, names
 from mlops_core.options import check_options
@@ -23,6 +23,8 @@ from mlops_core.rollout.plan import wrong
 
 PRIVATE = "PRIVATE KEY-----"
 CLEAR = re.compile(rf"://[^/\s:@]*:[^/\s@]+@|{PRIVATE}")  # user:password@ in a URL, a key in PEM
+WAYS = {"max": "lower", "min": "higher"}
+"""What a score must be to be good, by the mode that it does not have."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -110,6 +112,8 @@ class Verifier:
             from mlops_core.config.searching import check_space
 
             check_space(self.draft, self.presets, self.choice("trainer"), value["space"])
+        if section == "tuner":
+            self._objectives(value)
 
     def _plugin(self, kind: Any, at: Path_, name: str, options: Mapping[str, Any], path: Path_) -> None:
         known = self.presets.plugins.names(kind)
@@ -152,17 +156,42 @@ class Verifier:
         if split.get("strategy") in ("time", "group") and not split.get("column"):
             self.draft.say((*at, "column"), f"missing mandatory value, strategy {split['strategy']!r} needs a column")
 
-    def _metric(self, at: Path_, name: Any) -> None:
+    def _metric(self, at: Path_, name: Any, *, key: bool = False) -> None:
         data = self.values.get("data")
         task = data.get("task") if isinstance(data, Mapping) else None
         if not isinstance(name, str) or name == "???":
             return
         fitting = names(task) if task in ("binary", "multiclass", "regression") else tuple(METRICS)
         if name not in METRICS:
-            self.draft.say(at, f"unknown metric {name!r}", did_you_mean(name, fitting))
+            self.draft.say(at, f"unknown metric {name!r}", did_you_mean(name, fitting), key=key)
         elif name not in fitting:
             hint = f"expected one of: {', '.join(fitting)}"
-            self.draft.say(at, f"metric {name!r} means nothing for task {task!r}", hint)
+            self.draft.say(at, f"metric {name!r} means nothing for task {task!r}", hint, key=key)
+
+    def _objectives(self, tuner: Mapping[str, Any]) -> None:
+        at, declared = ("tuner", "objectives"), tuner.get("objectives")
+        objectives = declared if isinstance(declared, Mapping) else {}
+        for name, mode in objectives.items():
+            if name == self.values.get("metric"):
+                self.draft.say((*at, name), "it is the metric, which is an objective already", "take it out", key=True)
+                continue
+            self._metric((*at, name), name, key=True)
+            if name in METRICS and mode in ("max", "min") and mode != METRICS[name].mode:
+                self.draft.say((*at, name), f"{name} is the better the {WAYS[mode]}", f"write {METRICS[name].mode}")
+        self._refused(objectives)
+        if tuner.get("tolerance") and not objectives:
+            hint = "name one in tuner.objectives, or take it out"
+            self.draft.say(("tuner", "tolerance"), "there is no further objective to give up the metric for", hint)
+
+    def _refused(self, objectives: Mapping[str, Any]) -> None:
+        """What the tuner itself says of a search for these."""
+        metric, choice = self.values.get("metric"), self.choice("tuner")
+        if not isinstance(metric, str) or metric not in METRICS or choice is None or self.wrong.get("tuner", True):
+            return
+        tuner = self.presets.plugins.build("tuner", choice)
+        goal = Goal(metric=metric, mode=METRICS[metric].mode, seed=0, objectives=objectives)
+        for option, why in tuner.refuses(goal).items() if hasattr(tuner, "refuses") else ():
+            self.draft.say(("tuner", option), why)
 
     def _gang(self) -> None:
         """Refuses several workers a trial where one process alone can make the model."""

@@ -1,4 +1,5 @@
-"""The models of the best trials of a search, kept so that the search need not be followed by the same fit again.
+"""The models of the best trials of a search, kept so that the search need not be followed by the same fit again: of one
+objective the best, of several those on the front.
 
     <models>/<digest of its parameters>/model/    <models>/<digest of its parameters>/trial.json
 
@@ -9,37 +10,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from mlops_core.contracts import Mode, Params, Scores
+from mlops_core.contracts import Params, Scores, Trial
 from mlops_core.objects.disk import replace_folder
+from mlops_core.pareto import Costs, dominates
 from mlops_core.trials import key_of
 
 
-def keep(models: Path, params: Params, model: Path, score: float, mode: Mode) -> None:
-    """Takes the folder `model` among the kept, unless a better one is there; what is worse goes."""
+def keep(models: Path, params: Params, model: Path, score: float, costs: Costs) -> None:
+    """Takes the folder `model` among the kept, unless one that dominates it is there; what it dominates goes."""
     from filelock import FileLock
 
-    if not math.isfinite(score):
-        return
-    cost, mine = -score if mode == "max" else score, _home(models, params)
+    mine = _home(models, params)
     models.mkdir(parents=True, exist_ok=True)
     with FileLock(models / "lock"):
-        others = {told.parent: json.loads(told.read_text())["cost"] for told in models.glob("*/trial.json")}
+        others = {told.parent: tuple(json.loads(told.read_text())["costs"]) for told in models.glob("*/trial.json")}
         others.pop(mine, None)
-        if cost > min(others.values(), default=math.inf):
+        if any(dominates(its, costs) for its in others.values()):
             return
         for other, its in others.items():
-            if its > cost:
+            if dominates(costs, its):
                 shutil.rmtree(other)
         fresh = models / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         shutil.copytree(model, fresh / "model", copy_function=_link)
-        (fresh / "trial.json").write_text(json.dumps({"cost": cost, "score": score}))
+        (fresh / "trial.json").write_text(json.dumps({"costs": costs, "score": score}))
         replace_folder(fresh, mine)
 
 
@@ -50,6 +50,17 @@ def kept(models: Path, params: Params, scores: Scores, metric: str) -> Path | No
     except FileNotFoundError:  # it ran on another machine, or its trainer left no model
         return None
     return _home(models, params) / "model" if told["score"] == scores[metric] else None
+
+
+def kept_front(models: Path, front: Sequence[Trial], metric: str) -> Path | None:
+    """A folder with the models of these trials, as far as they were kept, each under its trial's number."""
+    home = models / "front"
+    shutil.rmtree(home, ignore_errors=True)
+    for trial in front:
+        model = kept(models, trial.params, trial.scores, metric)
+        if model is not None:
+            shutil.copytree(model, home / f"{trial.number:04d}", copy_function=_link)
+    return home if home.exists() else None
 
 
 def _home(models: Path, params: Params) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -9,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlops_core.contracts import Dataset, Job, Mode, Params, Tuned, plain, restore
+from mlops_core.contracts import Dataset, Goal, Job, Mode, Params, Tuned, plain, restore
 from mlops_core.errors import TrainingError
-from mlops_core.flow.best import kept
+from mlops_core.flow.best import kept, kept_front
 from mlops_core.flow.context import Context, flatten, key_of
 from mlops_core.flow.objective import TrainerObjective, import_project, with_params
 from mlops_core.ledger import Outcome
+from mlops_core.pareto import front_of, taken
 from mlops_core.space import spelled
 
 
@@ -81,7 +83,8 @@ class Data:
 
 
 class Tune:
-    """Searches the declared space for the best options of the trainer; leaves the model of the best trial."""
+    """Searches the declared space for the best options of the trainer; leaves the model of the best trial, or with
+    several objectives those of the front."""
 
     name, home, spare = "tune", "models", True
 
@@ -96,6 +99,7 @@ class Tune:
         return {
             **context.options("tuner", d.tuner),
             **space,
+            **({"tuner.objectives": _spelled(d.objectives)} if d.objectives else {}),
             **_trainer(context),
             **context.code([offer.cls.__module__], [offer.package]),
         }
@@ -104,11 +108,9 @@ class Tune:
         return {"input.data": context.results["data"].digest}
 
     def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
-        from mlops_core.contracts import Goal
-
         d = context.declaration
         assert d.tuner is not None
-        mode = _mode(d.metric)
+        goal = _goal(context)
         import_project(context.workspace.root)
         objective = TrainerObjective(
             trainer=d.trainer,
@@ -116,19 +118,25 @@ class Tune:
             project=context.workspace.root,
             seed=d.seed,
             metric=d.metric,
-            mode=mode,
+            mode=goal.mode,
             trust=d.trust,
             models=None if d.retrain_best else work / "models",
             objects=context.workspace.objects.url,
+            objectives=d.objectives,
         )
         latest = context.workspace.ledger.latest(d.name, self.name)
         earlier = restore(Tuned, latest.record).trials if latest else ()
-        goal = Goal(metric=d.metric, mode=mode, seed=d.seed, earlier=earlier)
+        goal = replace(goal, earlier=earlier)
+        (work / "objectives.json").write_text(json.dumps([d.metric, *d.objectives]))  # which scores a table shows
         found = context.build("tuner", d.tuner).search(objective, d.space, goal, work, _reporter(context, self.name))
         unknown = [k for k in found.params if k not in d.space]
         if unknown:
             raise TrainingError(f"tuner {d.tuner.plugin!r} gave parameter {unknown[0]!r}, which is not in the space")
-        found = replace(found, model=None, report=_keep(context, found.report, f"{self.name}-{key[:12]}.html"))
+        front = front_of(found.trials, goal) if d.objectives else ()
+        page = _keep(context, found.report, f"{self.name}-{key[:12]}.html")
+        found = replace(found, model=None, report=page, front=tuple(t.number for t in front))
+        if d.objectives:
+            return plain(found), kept_front(work / "models", front, d.metric)
         return plain(found), kept(work / "models", found.params, found.scores, d.metric)
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> Tuned:
@@ -150,12 +158,12 @@ class Train:
     def inputs(self, context: Context) -> dict[str, Any]:
         found = {"input.data": context.results["data"].digest}
         if context.declaration.tuner is not None:
-            found |= {f"tuned.{k}": v for k, v in context.results["tune"].params.items()}
+            found |= {f"tuned.{k}": v for k, v in _chosen(context).params.items()}
         return found
 
     def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
         d = context.declaration
-        tuned = context.results["tune"] if d.tuner is not None else None
+        tuned = _chosen(context) if d.tuner is not None else None
         out, params = work / "model", tuned.params if tuned else {}
         shutil.rmtree(out, ignore_errors=True)
         if tuned and tuned.model and not d.retrain_best:
@@ -185,7 +193,8 @@ class Train:
         return {"scores": _scored(d.trainer.plugin, d.metric, scores), "params": plain(params), "metric": d.metric}, out
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> dict[str, Any]:
-        return {**outcome.record, "path": path, "artifact": outcome.artifacts[0], "key": outcome.key}
+        about = {"objectives": tuple(context.declaration.objectives), "key": outcome.key}
+        return {**outcome.record, **about, "path": path, "artifact": outcome.artifacts[0]}
 
 
 def _keep(context: Context, page: Path | None, name: str) -> Path | None:
@@ -196,6 +205,28 @@ def _keep(context: Context, page: Path | None, name: str) -> Path | None:
     home.parent.mkdir(exist_ok=True)
     shutil.copyfile(page, home)  # the search may be resumed yet: what follows may fail
     return home.relative_to(context.workspace.root)
+
+
+def _goal(context: Context) -> Goal:
+    d = context.declaration
+    return Goal(metric=d.metric, mode=_mode(d.metric), seed=d.seed, objectives=d.objectives)
+
+
+def _chosen(context: Context) -> Tuned:
+    """The search with the parameters, scores and model that go on: what is declared of `tolerance` takes another trial
+    of the front without another search."""
+    d = context.declaration
+    tuned: Tuned = context.results["tune"]
+    trial = taken(tuned.trials, _goal(context), d.tolerance) if tuned.front else None
+    if trial is None:  # one objective; or no trial has them all, and no model is kept
+        return tuned
+    model = tuned.model / f"{trial.number:04d}" if tuned.model else None
+    return replace(tuned, params=trial.params, scores=trial.scores, model=model if model and model.exists() else None)
+
+
+def _spelled(objectives: Mapping[str, Mode]) -> str:
+    """In one part of a key, for their order counts."""
+    return ", ".join(f"{name} {mode}" for name, mode in objectives.items())
 
 
 def _trainer(context: Context) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlops_core.contracts import Choice, Dataset, Gang, Job, Mode, Params, Scores
+from mlops_core.contracts import Choice, Dataset, Gang, Goal, Job, Mode, Params, Scores
 from mlops_core.flow import best
+from mlops_core.pareto import costs_of
 from mlops_core.plugins import Plugins
 
 PREFIX = "trainer."
@@ -33,6 +34,7 @@ class TrainerObjective:
     trust: tuple[str, ...] = ()
     models: Path | None = None
     objects: str = ""
+    objectives: Mapping[str, Mode] = field(default_factory=dict)
 
     def __call__(
         self,
@@ -64,8 +66,10 @@ class TrainerObjective:
         scores = dict(trainer.fit(self.dataset, job))
         if gang is not None and gang.rank:
             return scores
-        if self.models is not None and self.metric in scores and (model / "model.json").exists():
-            best.keep(self.models, params, model, float(scores[self.metric]), self.mode)
+        goal = Goal(metric=self.metric, mode=self.mode, seed=self.seed, objectives=self.objectives)
+        costs = costs_of(scores, goal)
+        if self.models is not None and costs is not None and (model / "model.json").exists():
+            best.keep(self.models, params, model, float(scores[self.metric]), costs)
         return scores
 
     def _fetch(self) -> None:

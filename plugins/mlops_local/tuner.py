@@ -19,7 +19,7 @@ from mlops_core.stages import Objective
 
 @dataclass(frozen=True)
 class GridTuner:
-    """Tries every point of a grid over the search space, in a fixed order, and keeps the best.
+    """Tries every point of a grid over the search space, in a fixed order, and keeps the best, or the front.
 
     A choice, a grid and a whole-number range contribute each of their values; a continuous dimension
     contributes `points` values, spread evenly (evenly in the logarithm for loguniform). Finished trials are
@@ -85,7 +85,7 @@ class _Attempt:
             )
 
         try:
-            return ended("done", judged(self.objective(params, folder, told, {"cpus": 1}), self.goal))
+            return ended("done", judged(self.objective(params, folder, told, {"cpus": 1}), self.goal, ended=True))
         except Pruned:
             return ended("pruned", best)
         except NoMetric:

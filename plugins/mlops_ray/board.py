@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlops_core import Trials, better
+from mlops_core import Trials, advances, costs_of, dominates
 from mlops_core.contracts import Goal, Scores, Trial
 from mlops_ray.curves import Curves
 from mlops_ray.points import Point, Points
@@ -44,7 +44,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Limits:
-    """What ends a search, or a trial, early: seconds of `amount` GPUs or cores, trials without a better score."""
+    """What ends a search, or a trial, early: seconds of `amount` GPUs or cores, trials that were no better."""
 
     cost: float | None = None
     amount: float = 1.0
@@ -68,8 +68,8 @@ class Board:
     failed: int = 0
     fatal: str = ""
     written: float = 0.0
-    best: Scores | None = None
-    idle: int = 0  # trials that finished since the best
+    front: list[tuple[float, ...]] = field(default_factory=list)  # of one objective, the best
+    idle: int = 0  # trials that finished since it changed
     used: float = 0.0  # seconds of trials that ended, and of those that a kill cut off
 
     def __post_init__(self) -> None:
@@ -182,8 +182,12 @@ class Board:
     def _weigh(self, trial: Trial) -> None:
         if trial.state == "failed" or self.goal.metric not in trial.scores:
             return
-        first_or_better = better(trial.scores, self.best, self.goal)
-        self.best, self.idle = (trial.scores, 0) if first_or_better else (self.best, self.idle + 1)
+        ended = trial.state == "done" or not self.goal.objectives  # what was cut short is on no front
+        costs = costs_of(trial.scores, self.goal) if ended else None
+        if costs is None or not advances(self.front, costs):
+            self.idle += 1
+            return
+        self.front, self.idle = [c for c in self.front if not dominates(costs, c)] + [costs], 0
 
     def _show(self, force: bool = False) -> None:
         """`live.json`: the trials at work, for a table beside trials.jsonl; at most once a second."""

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from mlops_core.contracts import Distribution, Goal, Space, Trial
+from mlops_core import front_of, objectives_of, offers_of
+from mlops_core.contracts import Distribution, Goal, Mode, Space, Trial
 
 SHOWN = 500  # trials, the best first: a browser must still be quick
 WIDE, HIGH = 760, 260
 LEFT, RIGHT, TOP, LOW = 64, 16, 12, 34
 WORSE, BEST = (138, 152, 172), (224, 86, 27)  # seen on white and on black, and by eyes that mix up red and green
+ON, OFF = 'class="front" r="5"', 'r="3.5"'
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 STYLE = """
 :root{color-scheme:light dark;--ink:#222;--faint:#888;--line:#ccc;--ground:#fff}
@@ -24,7 +26,7 @@ td.number{text-align:right;font-variant-numeric:tabular-nums}
 .wide{overflow-x:auto}svg{display:block}svg text{font:12px system-ui,sans-serif;fill:var(--faint);
 paint-order:stroke;stroke:var(--ground);stroke-width:3px}
 svg .axis{stroke:var(--line);fill:none}svg .curve{fill:none;stroke-width:1.5;opacity:.7}svg .name{fill:var(--ink)}
-svg .best{fill:none;stroke:var(--ink);stroke-width:2}
+svg .best{fill:none;stroke:var(--ink);stroke-width:2}svg .front{stroke:var(--ink);stroke-width:2}
 .on{stroke:var(--ink)!important;stroke-width:3!important;opacity:1!important}tr.on{background:#e0561b33}
 """
 SCRIPT = """
@@ -38,13 +40,20 @@ document.addEventListener('mouseout', event => light(event, false))
 
 
 def page(space: Space, goal: Goal, trials: Sequence[Trial], curves: Mapping[int, Sequence[tuple[int, float]]]) -> str:
-    """The page: what was found, the best so far, learning curves, parallel coordinates, and every trial."""
+    """The page: what was found, of several objectives the front, the best so far, parallel coordinates, learning
+    curves, and every trial."""
     scored = sorted((t for t in trials if _finite(t, goal)), key=lambda t: _cost(t, goal))
-    shown = (scored + [t for t in trials if not _finite(t, goal)])[:SHOWN]
+    front = front_of(trials, goal) if goal.objectives else ()
+    first = {t.number for t in front}
+    ordered = [*front, *(t for t in scored if t.number not in first)]
+    shown = (ordered + [t for t in trials if not _finite(t, goal)])[:SHOWN]
     colours = {t.number: _colour(1 - i / max(1, len(scored) - 1)) for i, t in enumerate(scored)}
     kept = {t.number for t in shown}
     drawn = {t.number: curves[t.number] for t in shown if t.number in colours and len(curves.get(t.number, ())) > 1}
-    body = [f"<h1>Search for the best {escape(goal.metric)}</h1>", _told(goal, trials, scored)]
+    wanted = " and ".join(objectives_of(goal))
+    body = [f"<h1>Search for the best {escape(wanted)}</h1>", _told(goal, trials, scored)]
+    if front:
+        body += ["<h2>Front</h2>", _scatter(goal, shown, front, colours), _offers(goal, trials)]
     if scored:
         body += ["<h2>Best so far</h2>", _progress(goal, trials, colours, kept)]
         body += ["<h2>Parameters</h2>", _parallel(space, goal, shown, colours)]
@@ -71,6 +80,39 @@ def _told(goal: Goal, trials: Sequence[Trial], scored: Sequence[Trial]) -> str:
         words += f" The best is trial {best.number} with {goal.metric} {_short(best.scores[goal.metric])}: {params}."
     hint = "Orange is better, grey is worse; point at a trial to find it everywhere."
     return f"<p>{escape(words)}</p><p>{hint}</p>"
+
+
+def _scatter(goal: Goal, shown: Sequence[Trial], front: Sequence[Trial], colours: Mapping[int, str]) -> str:
+    """The metric over the first further objective; of two objectives with the edge of what was reached."""
+    name, mode = next(iter(goal.objectives.items()))
+    trials = [t for t in shown if t.number in colours and math.isfinite(t.scores.get(name, math.nan))]
+    frame = _Frame(goal, (0, 1), [t.scores[goal.metric] for t in trials])
+    frame.span = _span([t.scores[goal.metric] for t in trials], goal.mode, [t.scores[goal.metric] for t in front])
+    frame.steps = _span([t.scores[name] for t in trials], mode, [t.scores[name] for t in front])
+    on = {t.number for t in front}
+    edge: list[tuple[float, float]] = []
+    for t in front if len(goal.objectives) == 1 else ():
+        at, value = t.scores[name], t.scores[goal.metric]
+        edge += [(edge[-1][0], value), (at, value)] if edge else [(at, value)]
+    line = [f'<path class="best" d="{frame.path(edge)}"/>'] if edge else []
+    dots = [
+        f'<circle data-n="{t.number}" cx="{frame.x(t.scores[name]):.1f}" cy="{frame.y(t.scores[goal.metric]):.1f}" '
+        f'fill="{colours[t.number]}" {ON if t.number in on else OFF}>{_title(t, goal)}</circle>'
+        for t in reversed(trials)
+    ]
+    return frame.drawn([*line, *dots], name, goal.metric, whole=False)
+
+
+def _offers(goal: Goal, trials: Sequence[Trial]) -> str:
+    """Whose model is taken from which tolerance on."""
+    names = list(objectives_of(goal))
+    rows = []
+    for least, t in offers_of(trials, goal):
+        cells = [f"{least:.4g}", str(t.number), *(_short(t.scores[n]) for n in names)]
+        found = "".join(f'<td class="number">{escape(v)}</td>' for v in cells)
+        rows.append(f'<tr data-n="{t.number}">{found}</tr>')
+    head = "".join(f"<th>{escape(h)}</th>" for h in ["tuner.tolerance from", "takes trial", *names])
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _progress(goal: Goal, trials: Sequence[Trial], colours: Mapping[int, str], kept: set[int]) -> str:
@@ -156,15 +198,11 @@ class _Frame:
     def __init__(
         self, goal: Goal, steps: tuple[float, float], scores: Iterable[float], floor: float = HIGH - LOW
     ) -> None:
-        ordered = sorted(scores, reverse=goal.mode == "max")
-        best, edge = ordered[0], ordered[min(len(ordered) - 1, math.ceil(0.9 * (len(ordered) - 1)))]
-        low, high = min(best, edge), max(best, edge)
-        spare = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
-        self.steps, self.span, self.floor = steps, (low - spare, high + spare), floor
+        self.steps, self.span, self.floor = steps, _span(scores, goal.mode), floor
 
     def x(self, step: float) -> float:
         first, last = self.steps
-        return LEFT + (step - first) / ((last - first) or 1) * (WIDE - LEFT - RIGHT)
+        return LEFT + min(1.0, max(0.0, (step - first) / ((last - first) or 1))) * (WIDE - LEFT - RIGHT)
 
     def y(self, score: float) -> float:
         low, high = self.span
@@ -173,26 +211,39 @@ class _Frame:
     def path(self, points: Iterable[tuple[float, float]]) -> str:
         return "M" + "L".join(f"{self.x(s):.1f} {self.y(v):.1f}" for s, v in points)
 
-    def drawn(self, inside: list[str], below: str, beside: str) -> str:
+    def drawn(self, inside: list[str], below: str, beside: str, *, whole: bool = True) -> str:
+        """The picture; `whole` where the steps are counted."""
         low, high = self.span
         parts = [f'<path class="axis" d="M{LEFT} {TOP}V{self.floor}H{WIDE - RIGHT}"/>']
         for i in range(5):
             value = low + i / 4 * (high - low)
             parts.append(f'<text x="{LEFT - 6}" y="{self.y(value) + 4:.1f}" text-anchor="end">{_short(value)}</text>')
-        first, last = (round(s) for s in self.steps)
-        marks = range(first, last + 1, max(1, math.ceil((last - first) / 6)))
-        parts += [f'<text x="{self.x(m):.1f}" y="{self.floor + 16}" text-anchor="middle">{m:g}</text>' for m in marks]
+        first, last = self.steps
+        marks: Iterable[float] = [first + i / 6 * (last - first) for i in range(7)]
+        if whole:
+            marks = range(round(first), round(last) + 1, max(1, math.ceil((round(last) - round(first)) / 6)))
+        parts += [f'<text x="{self.x(m):.1f}" y="{self.floor + 16}" text-anchor="middle">{m:.4g}</text>' for m in marks]
         parts.append(f'<text class="name" x="{WIDE - RIGHT}" y="{HIGH - 4}" text-anchor="end">{escape(below)}</text>')
         parts.append(f'<text class="name" x="4" y="{TOP}">{escape(beside)}</text>')
         return _svg([*parts, *inside], WIDE)
 
 
+def _span(scores: Iterable[float], mode: Mode, whole: Iterable[float] = ()) -> tuple[float, float]:
+    """From where to where an axis goes: nine tenths of the scores, the best among them, and all that is in `whole`."""
+    ordered = sorted(scores, reverse=mode == "max")
+    best, edge = ordered[0], ordered[min(len(ordered) - 1, math.ceil(0.9 * (len(ordered) - 1)))]
+    low, high = min(best, edge, *whole), max(best, edge, *whole)
+    spare = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    return low - spare, high + spare
+
+
 def _table(space: Space, goal: Goal, shown: Sequence[Trial]) -> str:
-    head = ["trial", "state", goal.metric, "seconds", *space, "error"]
+    names = list(objectives_of(goal))
+    head = ["trial", "state", *names, "seconds", *space, "error"]
     rows = []
     for t in shown:
-        score = _short(t.scores[goal.metric]) if _finite(t, goal) else ""
-        numbers = [str(t.number), t.state, score, f"{t.seconds:.1f}"]
+        scores = [_short(t.scores[n]) if _finite(t, goal) and n in t.scores else "" for n in names]
+        numbers = [str(t.number), t.state, *scores, f"{t.seconds:.1f}"]
         params = [_short(t.params[n]) if n in t.params else "" for n in space]
         cells = "".join(f'<td class="number">{escape(v)}</td>' for v in [*numbers, *params])
         rows.append(f'<tr data-n="{t.number}">{cells}<td>{escape(_cut(t.error, 200))}</td></tr>')
@@ -207,7 +258,8 @@ def _svg(parts: Iterable[str], wide: int) -> str:
 
 def _title(trial: Trial, goal: Goal) -> str:
     params = ", ".join(f"{k} {_short(v)}" for k, v in trial.params.items())
-    words = f"trial {trial.number} ({trial.state}): {goal.metric} {_short(trial.scores[goal.metric])}; {params}"
+    scores = ", ".join(f"{n} {_short(trial.scores[n])}" for n in objectives_of(goal) if n in trial.scores)
+    words = f"trial {trial.number} ({trial.state}): {scores}; {params}"
     return f"<title>{escape(words)}</title>"
 
 

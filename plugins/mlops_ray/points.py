@@ -17,7 +17,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_core import Trials, grid_points, grid_size, holds, multiple, multiples, parents_first
+from mlops_core import (
+    Trials,
+    grid_points,
+    grid_size,
+    holds,
+    multiple,
+    multiples,
+    objectives_of,
+    parents_first,
+)
 from mlops_core.contracts import Distribution, Goal, Params, Space, Trial, plain, record, restore
 from mlops_core.errors import TrainingError
 from mlops_ray.search import Search
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
 
 SMALL = 100
 STARTUP = 10
+FEW = 2  # objectives; of three, the Gaussian process thinks for seconds about each point
 MANY = 1_000
 PATIENCE = 3  # times that the sampler may come back to points that are known
 DRAWS = 1_000  # at random, before a space of more than MANY points counts as exhausted
@@ -95,14 +105,21 @@ class Points:
     def tell(self, trial: Trial) -> None:
         import optuna
 
-        asked, value = self._asked.pop(trial.number, None), trial.scores.get(self.goal.metric, math.nan)
+        asked, values = self._asked.pop(trial.number, None), self._values(trial)
         with _quiet():
             if asked is None:
                 self._add(trial)
-            elif trial.state == "failed" or not math.isfinite(value):
+            elif values is None:
                 self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
             else:
-                self._study.tell(asked, value)
+                self._study.tell(asked, values)
+
+    def _values(self, trial: Trial | None) -> list[float] | None:
+        """The scores of all objectives; None where one is missing or not finite, or the trial failed."""
+        if trial is None or trial.state == "failed":
+            return None
+        values = [trial.scores.get(name, math.nan) for name in objectives_of(self.goal)]
+        return values if all(map(math.isfinite, values)) else None
 
     def _unseen(self, tuner: Search) -> list[Params] | None:
         """The points that were not started: of the grid, or of a space that has not many; None where it has."""
@@ -129,10 +146,9 @@ class Points:
         """The sampler came back to a point: it learns the known answer, and is asked again."""
         import optuna
 
-        trial = self.known.known(params)
-        value = trial.scores.get(self.goal.metric, math.nan) if trial else math.nan
-        if math.isfinite(value):
-            self._study.tell(asked, value)
+        values = self._values(self.known.known(params))
+        if values is not None:
+            self._study.tell(asked, values)
         else:
             self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
 
@@ -142,18 +158,21 @@ class Points:
         with _quiet():
             # another seed after a resume: the same one would draw the points that are known already
             seed = self.goal.seed + 7919 * len(self.known)
-            self._sampler, self._chance = _sampler(tuner, self.space, seed), optuna.samplers.RandomSampler(seed=seed)
-            direction = "maximize" if self.goal.mode == "max" else "minimize"
-            self._study = optuna.create_study(sampler=self._sampler, direction=direction)
+            objectives = objectives_of(self.goal)
+            self._sampler = _sampler(tuner, self.space, seed, len(objectives))
+            self._chance = optuna.samplers.RandomSampler(seed=seed)
+            directions = [f"{mode}imize" for mode in objectives.values()]
+            self._study = optuna.create_study(sampler=self._sampler, directions=directions)
             self._earlier = [t for t in self.goal.earlier if tuner.warm_start and self._add(t)]
             for trial in self.known:
                 self._add(trial)
         return self._study
 
     def _begin_with_the_best(self) -> None:
+        """The best of the last search in each objective."""
         done = [t for t in self._earlier if t.state == "done"]
-        if done:
-            best = (max if self.goal.mode == "max" else min)(done, key=lambda t: t.scores[self.goal.metric])
+        for name, mode in objectives_of(self.goal).items() if done else ():
+            best = (max if mode == "max" else min)(done, key=lambda t: t.scores[name])
             if _key(best.params) not in self._live:
                 self.queue.append(self._start(best.params))
 
@@ -161,14 +180,14 @@ class Points:
         """Teaches the sampler a trial; not one without a score, or of another space."""
         import optuna
 
-        value = trial.scores.get(self.goal.metric, math.nan)
+        values = self._values(trial)
         there = {name for name, d in self.space.items() if holds(d, trial.params)}
-        if trial.state == "failed" or not math.isfinite(value) or trial.params.keys() != there:
+        if values is None or trial.params.keys() != there:
             return False
         try:
             params = {name: _code(self.space[name], v) for name, v in trial.params.items()}
             dimensions = {name: self._dimensions[name] for name in params}
-            done = optuna.trial.create_trial(params=params, distributions=dimensions, value=value)
+            done = optuna.trial.create_trial(params=params, distributions=dimensions, values=values)
         except (ValueError, TypeError):  # a value that this space does not have
             return False
         self._study.add_trial(done)
@@ -187,7 +206,7 @@ def _conditional(space: Space) -> bool:
     return any(d.when for d in space.values())
 
 
-def _sampler(tuner: Search, space: Space, seed: int) -> optuna.samplers.BaseSampler:
+def _sampler(tuner: Search, space: Space, seed: int, objectives: int) -> optuna.samplers.BaseSampler:
     import optuna
 
     if tuner.sampler == "random":
@@ -195,7 +214,8 @@ def _sampler(tuner: Search, space: Space, seed: int) -> optuna.samplers.BaseSamp
     # Up to STARTUP points both draw at random, and the Gaussian process would load torch for nothing. Between names it
     # has no distances: where a choice is among the dimensions, TPE found better points.
     grouped, numbers = _conditional(space), all(d.kind not in ("choice", "grid") for d in space.values())
-    if STARTUP < tuner.trials <= SMALL and numbers and not grouped and importlib.util.find_spec("torch"):
+    small = STARTUP < tuner.trials <= SMALL and objectives <= FEW
+    if small and numbers and not grouped and importlib.util.find_spec("torch"):
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
     return optuna.samplers.TPESampler(
         seed=seed, multivariate=True, group=grouped, constant_liar=True, n_startup_trials=STARTUP

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
+from mlops_core.contracts import Goal
+
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -47,11 +49,12 @@ class Search:
     the checkpoints that its trainer left. The output of each trial is in output.log of its folder.
 
     trials: points to try in all
-    sampler: how points are chosen; auto is Optuna's Gaussian process up to 100 trials of numbers, its TPE beyond and
-        where there are choices or conditions
+    sampler: how points are chosen; auto is Optuna's Gaussian process up to 100 trials of numbers and two objectives,
+        its TPE beyond and where there are choices or conditions
     scheduler: asha stops trials that fall behind others at the same step; hyperband is asha in three brackets, each of
         which waits longer before it judges (for curves that cross); median stops what is below the median of the
-        others' means up to that step; none lets each run to its end
+        others' means up to that step; none lets each run to its end; auto is asha for one objective and none for
+        several: who is behind in the metric may be the best in another
     grace: steps (epochs, rounds) that a scheduler leaves every trial
     reduction: asha and hyperband let the best of this many go on at each rung
     points: values per continuous dimension, for sampler grid
@@ -60,13 +63,14 @@ class Search:
     time_budget: when to stop the search, such as 10m or 2h, or seconds; no limit by default
     cost: GPU time that all trials together may use, such as 8h (eight hours on one GPU, or one on eight), and core
         time where a trial asks for no GPU; counts on where a killed search goes on; no limit by default
-    patience: finished trials in a row without a better score after which no more are begun; 0 is no limit. It is the
-        rule of optuna.terminator.BestValueStagnationEvaluator; Optuna's bound on the regret (Makarova et al. 2022) says
-        more of a space without conditions, but wants the error of the metric itself, by cross-validation
+    patience: finished trials in a row without a better score, or of several objectives a new point of the front,
+        after which no more are begun; 0 is no limit. It is the rule of optuna.terminator.BestValueStagnationEvaluator;
+        Optuna's bound on the regret (Makarova et al. 2022) says more of a space without conditions, but wants the error
+        of the metric itself, by cross-validation
     trial_timeout: how long one trial may take, such as 10m; its process is then killed and it has failed, without
         another try; its output.log says where it stood; no limit by default
     warm_start: true teaches the sampler the trials of the last search of this name that are points of this space too,
-        and tries the best of them first
+        and tries the best of them in each objective first
     max_failures: how often a trial that fails is tried again
     preload: modules that workers import while they start, such as torch
     address: local, auto, or host:port of a Ray cluster
@@ -74,7 +78,7 @@ class Search:
 
     trials: Annotated[int, Ge(1)] = 16
     sampler: Literal["auto", "optuna", "random", "grid"] = "auto"
-    scheduler: Literal["asha", "hyperband", "median", "none"] = "asha"
+    scheduler: Literal["auto", "asha", "hyperband", "median", "none"] = "auto"
     grace: Annotated[int, Ge(1)] = 5
     reduction: Annotated[float, Gt(1)] = 3
     points: Annotated[int, Ge(1)] = 5
@@ -96,6 +100,13 @@ class Search:
             seconds = self.seconds(option)
             if seconds is not None and seconds <= 0:
                 raise ValueError(f"{option} must be more than nothing, got {getattr(self, option)!r}")
+
+    def refuses(self, goal: Goal) -> dict[str, str]:
+        """See `mlops_core.stages.Tuner`."""
+        if not goal.objectives or self.scheduler in ("auto", "none"):
+            return {}
+        words = f"{self.scheduler} stops trials that are behind in {goal.metric}, which may be the best in"
+        return {"scheduler": f"{words} {', '.join(goal.objectives)}; take it out, or write none"}
 
     def seconds(self, option: str = "time_budget") -> float | None:
         """A limit in seconds."""

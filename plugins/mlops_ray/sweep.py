@@ -96,7 +96,7 @@ def _run(tuner: Search, attempt: Attempt, board: Board, left: int, storage: Path
         mode=board.goal.mode,
         num_samples=left,
         search_alg=Suggest(board, tuner.resources),
-        scheduler=_scheduler(tuner),
+        scheduler=_scheduler(tuner, board.goal),
         stop=Stop(board),
         time_budget_s=tuner.seconds(),
         resources_per_trial=tune.PlacementGroupFactory([bundle(tuner.resources)] * tuner.resources.workers),
@@ -110,8 +110,8 @@ def _run(tuner: Search, attempt: Attempt, board: Board, left: int, storage: Path
     )
 
 
-def _scheduler(tuner: Search) -> TrialScheduler:
-    if tuner.scheduler == "none":
+def _scheduler(tuner: Search, goal: Goal) -> TrialScheduler:
+    if tuner.scheduler == "none" or goal.objectives:
         return FIFOScheduler()
     if tuner.scheduler == "median":
         # a pause, which it offers while it has seen too few, would begin a trial again

@@ -50,7 +50,7 @@ class Attempt:
     def _run(self, params: Params, folder: Path) -> dict[str, Any]:
         told = Told(self.goal)
         try:
-            scores = judged(self._fit(params, folder, told), self.goal)
+            scores = judged(self._fit(params, folder, told), self.goal, ended=True)
         except Pruned:
             if told.stopped:  # how Tune ends a thread; nothing may be reported any more
                 raise SystemExit(0) from None

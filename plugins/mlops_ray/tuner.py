@@ -21,6 +21,8 @@ class RayTuner(Search):
         """See `mlops_core.stages.Tuner`."""
         if not space:
             raise TrainingError("the search space is empty; declare tuner.space or remove the tuner")
+        for option, why in self.refuses(goal).items():
+            raise TrainingError(f"tuner.{option}: {why}")
         from mlops_ray.sweep import sweep
 
         return sweep(self, objective, space, goal, out.absolute(), report)

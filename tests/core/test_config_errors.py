@@ -382,6 +382,46 @@ def test_search_space(project: Path, line: str) -> None:
     assert told(project, text) == ([f"conf/config.yaml{expected}"] if expected else [])
 
 
+GOALS = {
+    "objectives: {brier: min, trainer_size: min}": ":11:28: tuner.objectives.trainer_size: unknown metric "
+    "'trainer_size'; expected one of: accuracy, auprc, auroc, balanced_accuracy, brier, f1, log_loss, mae, r2, rmse",
+    "objectives: {brierr: min}": ":11:16: tuner.objectives.brierr: unknown metric 'brierr'; did you mean 'brier'?",
+    "objectives: {brier: lowest}": ":11:23: tuner.objectives.brier: unknown value 'lowest'; expected one of: max, min",
+    "objectives: {brier: max}": ":11:23: tuner.objectives.brier: brier is the better the lower; write min",
+    "objectives: {auroc: max}": ":11:16: tuner.objectives.auroc: it is the metric, which is an objective already; "
+    "take it out",
+    "objectives: [brier]": ":11:15: tuner.objectives: expected mapping of one of 'max', 'min', got [\"brier\"]",
+    "objectives: {brier: min}\n  tolerance: -1": ":12:14: tuner.tolerance: expected number, at least 0, got -1",
+    "tolerance: 0.1": ":11:14: tuner.tolerance: there is no further objective to give up the metric for; name one in "
+    "tuner.objectives, or take it out",
+    "objectives: {brier: min}\n  scheduler: asha": ":12:14: tuner.scheduler: asha stops trials that are behind in "
+    "auroc, which may be the best in brier; take it out, or write none",
+    "objectives: {brier: min}\n  scheduler: none\n  tolerance: 0.1": "",
+    "objectives: {brier: min, log_loss: min}": "",
+    "scheduler: asha": "",
+    "objectves: {brier: min}": ":11:3: tuner.objectves: unknown option; did you mean 'objectives'?",
+}
+
+
+@pytest.mark.parametrize("lines", GOALS)
+def test_objectives(project: Path, lines: str) -> None:
+    text = DEFAULTS.replace("  - _self_\n", "  - tuner: ray\n  - _self_\n") + REST
+    text += f"tuner:\n  {lines}\n  space: {{trainer.lr: [0.1, 1]}}\n"
+    expected = GOALS[lines]
+    assert told(project, text) == ([f"conf/config.yaml{expected}"] if expected else [])
+
+
+def test_a_metric_of_another_task_is_no_objective(project: Path) -> None:
+    text = DEFAULTS.replace("  - _self_\n", "  - tuner: ray\n  - _self_\n") + REST.replace(
+        "status}", "status, task: binary}"
+    )
+    text += "tuner: {objectives: {rmse: min}, space: {trainer.lr: [0.1, 1]}}\n"
+    [said] = told(project, text)
+    assert said.startswith(
+        "conf/config.yaml:10:22: tuner.objectives.rmse: metric 'rmse' means nothing for task 'binary'; "
+    )
+
+
 def test_conditions_that_hang_on_each_other(project: Path) -> None:
     text = DEFAULTS + REST + "tuner:\n  plugin: guest_search\n  space:\n"
     text += "    trainer.optimizer: {choice: [adam, sgd], when: {trainer.epochs: 1}}\n"

@@ -1,0 +1,127 @@
+"""A search for a front, from YAML to the model: with a real trainer, by the grid; tuner `ray` has tests of its own."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_core import api
+from mlops_core.contracts import ModelVersion
+from mlops_core.errors import TrainingError
+
+CONFIG = """\
+defaults:
+  - base
+  - data: csv
+  - trainer: sklearn
+  - tuner: grid
+  - _self_
+name: rare
+seed: 1
+data: {path: data.csv, target: label}
+trainer:
+  estimator: LogisticRegression
+tuner:
+  objectives: {balanced_accuracy: max}
+  space:
+    trainer.params.class_weight: [null, balanced]
+    trainer.params.C: [1e-9, 1]
+metric: accuracy
+"""
+
+
+@pytest.fixture
+def rare(tmp_path: Path) -> Path:
+    """One row in five is positive, and many look like the others: what is right more often finds fewer of them."""
+    rng = random.Random(0)
+    lines = [f"{rng.gauss(1.2 * (i % 5 == 0), 1):.4f},{'yes' if i % 5 == 0 else 'no'}" for i in range(1000)]
+    (tmp_path / "data.csv").write_text("\n".join(["a,label", *lines]) + "\n")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def latest(root: Path, *overrides: str) -> ModelVersion:
+    done = api.run(root, list(overrides))
+    return api.version(root, done.version)
+
+
+def weight(version: ModelVersion) -> Any:
+    return version.model.params["trainer.params.class_weight"]
+
+
+def test_the_tolerance_says_which_model_of_the_front_is_taken_and_asks_for_no_other_search(rare: Path) -> None:
+    plain, told = latest(rare), api.run(rare, ["tuner.tolerance=0.5"])
+    fair = api.version(rare, told.version)
+    assert weight(plain) is None and weight(fair) == "balanced"
+    assert "tune" in told.skipped and "train" in told.performed
+    (accuracy, recall), (less, more) = [
+        [v.model.scores[name] for name in ("accuracy", "balanced_accuracy")] for v in (plain, fair)
+    ]
+    assert accuracy > less and recall < more
+    given_up = accuracy - less
+    assert latest(rare, f"tuner.tolerance={given_up * 0.99}").model == plain.model
+    assert latest(rare, f"tuner.tolerance={given_up}").model == fair.model
+
+
+def test_the_models_of_the_front_are_those_of_its_trials(rare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No fit after the search, whichever is taken; but where its model was lost."""
+    from mlops_tabular.estimator import Sklearn
+
+    fits: list[Any] = []
+    fit = Sklearn.fit
+    monkeypatch.setattr(Sklearn, "fit", lambda self, dataset, job: (fits.append(self), fit(self, dataset, job))[1])
+    plain, fair = latest(rare), latest(rare, "tuner.tolerance=0.5")
+    assert len(fits) == 4
+    for folder in ("models", "objects"):
+        shutil.rmtree(rare / ".mlops" / folder)
+    again = latest(rare, "tuner.tolerance=0.5")
+    assert len(fits) == 5 and again.model.params == fair.model.params != plain.model.params
+    assert again.model.digest == fair.model.digest
+    assert latest(rare, "tuner.retrain_best=true").model.scores == plain.model.scores
+    assert len(fits) == 6
+
+
+def test_another_order_of_objectives_is_another_search_and_a_tolerance_is_none(rare: Path) -> None:
+    latest(rare, "tuner.objectives.brier=min")
+    assert not api.plan(rare, ["tuner.objectives.brier=min"]).due
+    (rare / "conf" / "config.yaml").write_text(CONFIG.replace("{balanced", "{brier: min, balanced"))
+    causes = {s.stage: s for s in api.plan(rare).steps}["tune"].causes
+    assert [c.key for c in causes] == ["tuner.objectives"]
+
+
+def test_an_objective_that_is_nowhere_a_number_leaves_the_best_in_the_metric(
+    rare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlops_tabular.estimator import Sklearn
+
+    fit = Sklearn.fit
+    monkeypatch.setattr(Sklearn, "fit", lambda *told: fit(*told) | {"balanced_accuracy": math.nan})
+    assert weight(latest(rare, "tuner.tolerance=0.5")) is None
+
+
+def test_what_a_run_tells_of_a_front(rare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from mlops_core.cli.main import main
+
+    main(["run", "--project", str(rare), "--until", "train"])
+    told = capsys.readouterr().out
+    assert re.search(r"tune .* 4 trials, \d of them the front; best: ", told)
+    assert re.search(r"the model of trial \d: accuracy 0\.\d+, balanced_accuracy 0\.\d+, ", told)
+
+
+def test_a_trainer_that_does_not_report_an_objective_ends_the_search_at_once(
+    rare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlops_tabular.estimator import Sklearn
+
+    fit = Sklearn.fit
+    poor = lambda self, dataset, job: {"accuracy": fit(self, dataset, job)["accuracy"]}  # noqa: E731
+    monkeypatch.setattr(Sklearn, "fit", poor)
+    with pytest.raises(TrainingError, match=r"objective 'balanced_accuracy' is not among the scores .* did you mean"):
+        api.run(rare)
