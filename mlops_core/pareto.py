@@ -23,9 +23,8 @@ def objectives_of(goal: Goal) -> dict[str, Mode]:
 
 def costs_of(scores: Scores, goal: Goal) -> Costs | None:
     """The scores of the objectives, each the better the lower; None where one is missing or not finite."""
-    found = tuple(
-        scores.get(name, math.nan) * (-1 if mode == "max" else 1) for name, mode in objectives_of(goal).items()
-    )
+    values = {name: float(scores.get(name, math.nan)) for name in objectives_of(goal)}
+    found = tuple(-values[name] if mode == "max" else values[name] for name, mode in objectives_of(goal).items())
     return found if all(map(math.isfinite, found)) else None
 
 
