@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tuning_peers.contestant import CONTESTANTS
+from tuning_peers.gang import between
 from tuning_peers.trials import Tree, Trials
 
 OURS, LEAN, STOCK, LOOP = "ours, tuner: ray", "ray tune, lean", "ray tune, Tuner(fn)", "one process, a loop"
@@ -30,7 +31,7 @@ Taken = tuple[float, float, float]  # seconds, CPU seconds, MiB of the process i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", help="nothing, fits or memory")
+    parser.add_argument("--only", default="", help="nothing, fits, memory or gang")
     given = parser.parse_args()
     print(f"one minute's load average at the beginning: {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(prefix="mlops-bench-") as name:
@@ -46,6 +47,11 @@ def main() -> None:
         if given.only in ("", "memory"):
             _, _, memory = once(OURS, Trials(1000), Path(name))
             print(f"1,000 trials of nothing: {OURS} holds {memory:.0f} MiB at its peak")
+        if given.only in ("", "gang"):
+            print("from the last step of a warm trial to the first of the next (goal for two workers: 0.5 s)")
+            for workers in (1, 2):
+                middle, longest = between(Path(name) / str(workers), workers)
+                print(f"  {workers} a trial: {middle:.2f} s, at most {longest:.2f}", flush=True)
 
 
 def compare(what: str, trials: Trials, folder: Path, repeats: int, without: tuple[str, ...] = ()) -> dict[str, Taken]:
