@@ -1,11 +1,20 @@
-"""What is there and how it does: versions, aliases, endpoint, the monitor's verdict, the last runs."""
+"""What is there and how it does: versions, aliases, endpoint, the monitor's verdict, the last runs.
+
+Where the endpoint tells (with auth: keys, to a key of scope admin in MLOPS_KEY), also what each version has answered
+since the endpoint began, with the median and the 99th percentile of its latency.
+"""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from mlops_core.cli.arguments import add_project, console, print_json
 from mlops_core.cli.rollout import told
+from mlops_core.contracts import plain
+
+if TYPE_CHECKING:
+    from mlops_core.flow.counting import Counted
 
 SUMMARY = "versions, endpoint, rollout, health, drift, last runs"
 COLOURS = {"healthy": "green", "alarm": "red", "unknown": "yellow"}
@@ -17,10 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mlops_core import api
+    from mlops_core.flow.counting import counted
 
     found = api.status(args.project, args.overrides)
+    counts = counted(found.endpoint) if found.endpoint else None
     if args.json:
-        print_json(found)
+        print_json({**plain(found), "counts": counts})
         return 0
     out = console()
     names: dict[int, list[str]] = {}
@@ -40,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         ]
         if other:
             out.print(f"beside it: {', '.join(other)}")
+        for line in map(_line, counts or ()):
+            out.print(line, markup=False)
     else:
         out.print("endpoint: none is running")
     if found.rollout and found.rollout.rollout.active:
@@ -58,3 +71,14 @@ def run(args: argparse.Namespace) -> int:
             markup=False,
         )
     return 0
+
+
+def _line(found: Counted) -> str:
+    line = f"  version {found.version} ({found.role}): {found.answered:,} requests answered, {found.errors:,} errors"
+    if found.median is None or found.p99 is None:
+        return line
+    return f"{line}, median {_milliseconds(found.median)}, p99 {_milliseconds(found.p99)}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

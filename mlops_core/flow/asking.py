@@ -27,20 +27,24 @@ def ask(endpoint: Endpoint, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     body, url, key = json.dumps({"rows": list(rows)}).encode(), endpoint.url, os.environ.get("MLOPS_KEY", "").strip()
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     request = urllib.request.Request(f"{url}/predict", body, headers)
-    handlers: list[Any] = []
-    if urllib.parse.urlsplit(url).hostname in LOOPBACK:
-        handlers.append(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine
-    if certificate := endpoint.details.get("certificate"):
-        handlers.append(urllib.request.HTTPSHandler(context=_trusting(Path(certificate))))
-    opener = urllib.request.build_opener(*handlers)
     try:
-        with opener.open(request, timeout=60) as answer:
+        with opener(endpoint, url).open(request, timeout=60) as answer:
             return {"asked": list(rows), **json.load(answer)}
     except urllib.error.HTTPError as error:
         hint = f"; {KEYLESS}" if error.code == 401 else ""
         raise ServingError(_refused(error.read()) + hint) from error
     except (OSError, http.client.HTTPException, ValueError) as error:  # cut off in the middle, or no JSON
         raise ServingError(f"{url} does not answer: {error}") from error
+
+
+def opener(endpoint: Endpoint, url: str) -> urllib.request.OpenerDirector:
+    """What reaches a URL of this endpoint, and nobody who only says to be it."""
+    handlers: list[Any] = []
+    if urllib.parse.urlsplit(url).hostname in LOOPBACK:
+        handlers.append(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine
+    if certificate := endpoint.details.get("certificate"):
+        handlers.append(urllib.request.HTTPSHandler(context=_trusting(Path(certificate))))
+    return urllib.request.build_opener(*handlers)
 
 
 def _trusting(certificate: Path) -> Any:

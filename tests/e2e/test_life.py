@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -116,6 +117,11 @@ def test_asked_judged_and_stopped(served: Any) -> None:
     assert judged(served, 1004).verdict.state == "alarm"
     told = served.mlops("status").stdout
     assert "drift: alarm over 1,004 predictions" in told and "values above" in told, told
+    line = r"^  version 1 \(stable\): 4 requests answered, 0 errors, median [\d.]+ ms, p99 \S+ m?s$"
+    assert re.search(line, told, re.MULTILINE), told
+    counts = json.loads(served.mlops("status", "--json").stdout)["counts"]
+    assert [(c["version"], c["role"], c["answered"], c["errors"]) for c in counts] == [(1, "stable", 4, 0)]
+    assert 0 < counts[0]["median"] <= counts[0]["p99"] <= 10
     assert "stopped" in served.mlops("stop", "--reason", "the night").stdout
     assert api.status(served.root).endpoint is None
     with pytest.raises(ServingError, match="no endpoint is running; start it with 'mlops run'"):

@@ -21,6 +21,7 @@ from mlops_local.deployer import HttpDeployer
 from mlops_core.access import issue, write_keys
 from mlops_core.contracts import Choice, Endpoint, Serving
 from mlops_core.errors import PluginError, ServingError
+from mlops_core.flow.counting import counted
 from mlops_core.plugins import Plugins
 
 Servings = Callable[..., Serving]
@@ -73,6 +74,12 @@ def test_operators_have_a_port_of_their_own(serving: Serving) -> None:
     for path in ("/", "/status", "/metrics", "/%73tatus", "/status/"):
         assert get(endpoint.url + path, operator[1]) == 404
         assert [get(admin + path, key) for key in (operator[1], caller[1], "")] == [200, 403, 401]
+    assert ask(endpoint, caller[1]).status_code == 200
+    with pytest.MonkeyPatch.context() as patch:  # as 'mlops status' asks
+        for key, told in ((operator[1], [(1, "stable", 1, 0)]), (caller[1], None), ("", None)):
+            patch.setenv("MLOPS_KEY", key)
+            found = counted(endpoint)
+            assert (found and [(c.version, c.role, c.answered, c.errors) for c in found]) == told
     told = httpx.get(f"{endpoint.url}/openapi.json", headers={"x-api-key": caller[1]}, trust_env=False).json()
     assert "/status" not in told["paths"] and "/metrics" not in told["paths"]
     assert (get(endpoint.url + "/readyz"), get(admin + "/readyz")) == (200, 200)
