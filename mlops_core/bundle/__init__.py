@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from mlops_core.bundle.opening import Bundle, load_model, open_bundle, sample_rows
 from mlops_core.bundle.sealing import card, seal
-from mlops_core.bundle.values import from_plain, to_plain
+from mlops_core.bundle.values import from_plain, to_orjson, to_plain
 
 __all__ = [
     "Bundle",
@@ -24,5 +24,6 @@ __all__ = [
     "open_bundle",
     "sample_rows",
     "seal",
+    "to_orjson",
     "to_plain",
 ]

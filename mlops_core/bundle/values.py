@@ -23,6 +23,15 @@ def to_plain(values: Any) -> list[Any]:
     return _nulls(listed) if array.dtype.kind == "f" and math.isnan(np.vdot(array, array)) else listed
 
 
+def to_orjson(values: Any) -> Any:
+    """The same for `orjson.dumps` with OPT_SERIALIZE_NUMPY, which writes numbers straight from the array, NaN as null:
+    several times as fast."""
+    array = np.asarray(values)
+    if array.dtype.kind == "f":
+        return np.ascontiguousarray(array, np.float64)  # of 32 bits it would write the shortest text, another number
+    return to_plain(array)
+
+
 def from_plain(values: list[Any], column: Column) -> Any:
     """The inverse of `to_plain` for a column of a signature."""
     if column.kind == "time":

@@ -26,7 +26,7 @@ from mlops_core.contracts import Serving, restore
 from mlops_core.errors import MlopsError
 from mlops_core.privacy import personal, trace
 from mlops_core.serving.answering import answer
-from mlops_core.serving.log import logged, pseudonyms
+from mlops_core.serving.log import NUMPY, logged, pseudonyms
 from mlops_core.serving.models import Loaded, load_version
 from mlops_core.serving.problems import Refused
 
@@ -38,7 +38,7 @@ log = logging.getLogger("mlops_core.serving")
 
 def pack(head: dict[str, Any], body: bytes = b"") -> bytes:
     """A frame."""
-    text = orjson.dumps(head)
+    text = orjson.dumps(head, option=NUMPY)
     return LENGTHS.pack(len(text), len(body)) + text + body
 
 

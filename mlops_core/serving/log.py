@@ -24,12 +24,13 @@ from typing import Any
 
 import orjson
 
-from mlops_core.bundle import Bundle, to_plain
+from mlops_core.bundle import Bundle, to_orjson, to_plain
 from mlops_core.contracts import Columns, Serving, Signature, plain
 from mlops_core.privacy import KEY, Pseudonyms
 from mlops_core.segments import Appender
 
-Logged = dict[str, dict[str, list[Any]]]  # features and answer, column by column
+Logged = dict[str, dict[str, Any]]  # features and answer, column by column
+NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 EVERY = 0.2
 ROWS_WAITING = 200_000
@@ -63,12 +64,12 @@ class Entry:
 
 
 def logged(signature: Signature, columns: Columns, answer: Columns, names: Pseudonyms | None = None) -> Logged:
-    """What is kept of a request: its features but those with role `pii`, and the answer, as plain lists; with
-    `names` keyed hashes of the others beside them, under `hashed`."""
+    """What is kept of a request: its features but those with role `pii`, and the answer, as orjson takes them
+    with NUMPY; with `names` keyed hashes of the others beside them, under `hashed`."""
     kept = [c.name for c in signature.inputs if "pii" not in c.roles]
     found = {
-        "features": {name: to_plain(columns[name]) for name in kept},
-        "answer": {name: to_plain(values) for name, values in answer.items()},
+        "features": {name: to_orjson(columns[name]) for name in kept},
+        "answer": {name: to_orjson(values) for name, values in answer.items()},
     }
     pii = [c.name for c in signature.inputs if "pii" in c.roles] if names else []
     return found | {"hashed": {name: names.all(name, to_plain(columns[name])) for name in pii}} if names else found
@@ -200,7 +201,7 @@ class PredictionLog:
             line |= logged(self._signatures[entry.version], entry.columns, entry.answer, self.names)
         if entry.instead:
             line["instead"] = entry.instead
-        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | NUMPY)
 
     def _failed(self, error: Exception, rows: int) -> None:
         self.dropped += rows
