@@ -29,6 +29,7 @@ from mlops_core.errors import MlopsError
 from mlops_core.serving.app import App, create_app
 from mlops_core.serving.ports import bind
 from mlops_core.serving.reach import tls_files
+from mlops_core.serving.renewal import Pair
 from mlops_core.serving.requests import Receive, Scope, Send
 from mlops_core.serving.rpc import Rpc
 from mlops_core.serving.state import hold, read_state, write_state
@@ -77,6 +78,9 @@ class Host:
             lifespan="on",
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
+        config.load()
+        if config.ssl and (files := tls_files(self.process)):
+            Pair(*files).keep(config.ssl)
         self.server = uvicorn.Server(config)
         self.server.run(sockets=list(listening))
         self.app.close()

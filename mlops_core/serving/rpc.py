@@ -17,6 +17,7 @@ from mlops_core.serving import protocol_grpc, protocol_v2
 from mlops_core.serving.messages import SERVICE, messages
 from mlops_core.serving.ports import owner
 from mlops_core.serving.problems import Refused
+from mlops_core.serving.renewal import Pair
 from mlops_core.serving.requests import Headers, checked_id, new_id
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Rpc:
         """Listens on `port`, 0 for a free one; `tls` names the files of a certificate and its key. Raises
         ServingError. A `shared` port is that of several processes of one user, among which the system shares out
         connections."""
-        from grpc import aio, method_handlers_generic_handler, ssl_server_credentials, unary_unary_rpc_method_handler
+        from grpc import aio, method_handlers_generic_handler, unary_unary_rpc_method_handler
 
         calls = {"ServerLive": self._live, "ServerReady": self._ready, "ModelReady": self._model_ready}
         calls |= {"ServerMetadata": self._server_metadata, "ModelMetadata": self._model_metadata}
@@ -67,8 +68,7 @@ class Rpc:
             if tls is None:
                 self.port = server.add_insecure_port(where)
             else:
-                pair = (tls[1].read_bytes(), tls[0].read_bytes())
-                self.port = server.add_secure_port(where, ssl_server_credentials([pair]))
+                self.port = server.add_secure_port(where, Pair(*tls).credentials())
         except RuntimeError:
             raise ServingError(f"gRPC cannot listen on {where}: taken by {owner(port)}? declare another port") from None
         await server.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -162,6 +163,48 @@ def test_tls(serving: Serving, pair: tuple[Path, Path], monkeypatch: pytest.Monk
     with pytest.raises(ServingError, match="set MLOPS_KEY to a key for predict; 'mlops keys create --scope predict'"):
         predict(endpoint, [ROW])
     assert HttpDeployer(startup_timeout=30).apply(serving).url.startswith("http://")
+
+
+def shown(endpoint: Endpoint, port: int = 0) -> bytes:
+    """The certificate that a new caller is shown."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"] if port else ["http/1.1"])
+    address = ("127.0.0.1", port or int(endpoint.url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=10) as raw, context.wrap_socket(raw) as connection:
+        return connection.getpeercert(binary_form=True) or b""
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(
+    serving: Serving, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cert, key, later = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "later"
+    shutil.copy(pair[0], cert)
+    shutil.copy(pair[1], key)
+    later.mkdir()
+    new = ["-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", f"{later}/key.pem"]
+    subprocess.run(["openssl", "req", "-x509", *new, "-out", f"{later}/cert.pem"], check=True, capture_output=True)
+    old, new_one = (ssl.PEM_cert_to_DER_cert(p.read_text()) for p in (cert, later / "cert.pem"))
+    deployer = HttpDeployer(auth="none", grpc_port=0, tls_cert=cert, tls_key=key, startup_timeout=30)
+    endpoint = deployer.apply(dataclasses.replace(serving, auth="none"))
+    grpc, log = int(endpoint.details["grpc"].rpartition(":")[2]), serving.state / "host.log"
+    with httpx.Client(verify=ssl.create_default_context(cafile=str(pair[0])), trust_env=False) as kept:
+        assert kept.get(f"{endpoint.url}/readyz").status_code == 200
+        assert shown(endpoint) == shown(endpoint, grpc) == old
+        os.replace(later / "cert.pem", cert)  # the key is yet to come
+        until(lambda: shown(endpoint) == shown(endpoint, grpc) == old and "do not belong together" in log.read_text())
+        os.replace(later / "key.pem", key)
+        until(lambda: shown(endpoint) == shown(endpoint, grpc) == new_one)
+        assert kept.get(f"{endpoint.url}/readyz").status_code == 200
+    assert deployer.apply(dataclasses.replace(serving, auth="none")) == endpoint, "the same process"
+    assert log.read_text().count("do not belong together") == 2, "each door tells it once"
+
+
+def until(true: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_certificates_that_are_none_are_told(serving: Serving, pair: tuple[Path, Path], tmp_path: Path) -> None:
