@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlops_core.features import ModelFile as ModelFile
     from mlops_core.features import load_onnx as load_onnx
     from mlops_core.features import read_split as read_split
+    from mlops_core.features import refuse_empty as refuse_empty
     from mlops_core.features import save_onnx as save_onnx
     from mlops_core.features import target_values as target_values
     from mlops_core.features import to_columns as to_columns
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mlops_core.hashing import file_digest as file_digest
     from mlops_core.hookspecs import hookimpl as hookimpl
     from mlops_core.metrics import METRICS as METRICS
+    from mlops_core.metrics import refuse_metric as refuse_metric
     from mlops_core.metrics import score as score
     from mlops_core.pareto import advances as advances
     from mlops_core.pareto import costs_of as costs_of
@@ -64,12 +66,13 @@ _HOME = {
     "mlops_core.bundle": ("open_bundle",),
     "mlops_core.errors": ("MlopsError",),
     "mlops_core.features": (
-        "Encoder", "ModelFile", "load_onnx", "read_split", "save_onnx", "target_values", "to_columns", "write_json",
+        "Encoder", "ModelFile", "load_onnx", "read_split", "refuse_empty", "save_onnx", "target_values", "to_columns",
+        "write_json",
     ),
     "mlops_core.hashing": ("FileDigest", "file_digest"),
     "mlops_core.grid": ("grid_points", "grid_size"),
     "mlops_core.hookspecs": ("hookimpl",),
-    "mlops_core.metrics": ("METRICS", "score"),
+    "mlops_core.metrics": ("METRICS", "refuse_metric", "score"),
     "mlops_core.pareto": ("advances", "costs_of", "dominates", "front_of", "objectives_of", "offers_of"),
     "mlops_core.serving": ("create_app",),
     "mlops_core.serving.bounds": ("refuse_batching",),

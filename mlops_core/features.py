@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mlops_core.contracts import Column, Columns, Dataset, Predict, SplitName, Task, field, plain, record, restore
-from mlops_core.errors import BundleError, DataError
+from mlops_core.errors import BundleError, DataError, TrainingError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -290,6 +290,15 @@ def target_values(frame: pl.DataFrame, dataset: Dataset) -> Any:
         return series.cast(pl.Float64).to_numpy()
     index = {name: i for i, name in enumerate(dataset.classes)}
     return np.array([index[v] for v in series.cast(pl.String).to_list()], np.int64)
+
+
+def refuse_empty(dataset: Dataset) -> None:
+    """Raises TrainingError where a trainer has nothing to learn from, or to be judged by."""
+    for split in ("train", "validation"):
+        if not dataset.rows[split]:
+            raise TrainingError(f"the {split} split has no rows; give the data more rows or change data.split")
+    if not dataset.having("feature"):
+        raise TrainingError("the data has no feature column; see the roles in the contract")
 
 
 def read_split(dataset: Dataset, split: SplitName) -> tuple[Columns, Any]:

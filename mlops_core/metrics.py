@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_core.contracts import Columns, Mode, Score, Task, record
+from mlops_core.errors import TrainingError, did_you_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,6 +137,12 @@ METRICS: Mapping[str, Metric] = {
 def names(task: Task) -> tuple[str, ...]:
     """The metrics that mean something for `task`."""
     return tuple(n for n, m in METRICS.items() if task in m.tasks)
+
+
+def refuse_metric(metric: str, task: Task) -> None:
+    """Raises TrainingError for what is no metric of `task`."""
+    if metric not in names(task):
+        raise TrainingError(f"metric {metric!r} is none of a {task} task; {did_you_mean(metric, names(task))}")
 
 
 def score(

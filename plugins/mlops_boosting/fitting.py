@@ -11,7 +11,7 @@ from mlops_boosting.progress import Progress, read_progress, write_progress
 from mlops_boosting.table import Table, read
 from mlops_boosting.trees import Ensemble, write_onnx
 from mlops_core.contracts import Columns, Dataset, Goal, Job, Scores
-from mlops_core.errors import TrainingError, did_you_mean
+from mlops_core.errors import TrainingError
 
 PARITY = 1e-4
 
@@ -35,7 +35,10 @@ class Trees(Protocol):
 
 def fit(options: Any, library: Callable[[Any, Table, Job], Trees], dataset: Dataset, job: Job) -> Scores:
     """See `mlops_core.stages.Trainer.fit`."""
-    _refuse(dataset, job)
+    from mlops_core import refuse_empty, refuse_metric
+
+    refuse_metric(job.metric, dataset.task)
+    refuse_empty(dataset)
     link = options.link(dataset.task)
     table = read(options, dataset)
     trees = library(options, table, job)
@@ -79,22 +82,6 @@ def _seed(seed: int, rounds: int) -> int:
     import numpy as np
 
     return int(np.random.SeedSequence((seed, rounds)).generate_state(1)[0] >> 1)  # the libraries take 31 bits
-
-
-def _refuse(dataset: Dataset, job: Job) -> None:
-    """What cannot end well, before any work."""
-    from mlops_core import METRICS
-
-    known = [name for name, metric in METRICS.items() if dataset.task in metric.tasks]
-    if job.metric not in known:
-        raise TrainingError(
-            f"metric {job.metric!r} is none of a {dataset.task} task; {did_you_mean(job.metric, known)}"
-        )
-    for split in ("train", "validation"):
-        if not dataset.rows[split]:
-            raise TrainingError(f"the {split} split has no rows; give the data more rows or change data.split")
-    if not dataset.having("feature"):
-        raise TrainingError("the data has no feature column; see the roles in the contract")
 
 
 def _leave(ensemble: Ensemble, link: str, table: Table, dataset: Dataset, job: Job, progress: Progress) -> None:

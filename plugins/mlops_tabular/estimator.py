@@ -39,10 +39,10 @@ class Sklearn:
     layout: Literal["auto", "onehot", "ordinal"] = "auto"
 
     def fit(self, dataset: Dataset, job: Job) -> Scores:
-        from mlops_core import METRICS, Encoder, read_split, score
+        from mlops_core import Encoder, read_split, refuse_empty, refuse_metric, score
 
-        if dataset.task not in METRICS[job.metric].tasks:
-            raise TrainingError(f"metric {job.metric!r} says nothing about a {dataset.task} task")
+        refuse_metric(job.metric, dataset.task)
+        refuse_empty(dataset)
         made = self._made(dataset, job)
         encoder = Encoder.fit(dataset, layout=self._layout(made, dataset))
         columns, target = read_split(dataset, "train")
@@ -148,8 +148,6 @@ def _matrix(encoder: Encoder, columns: Columns) -> Any:
     inputs = encoder.encode(columns)
     parts = [inputs["matrix"]] if "matrix" in inputs else []
     parts += [inputs[a.name].reshape(len(inputs[a.name]), -1) for a in encoder.arrays]
-    if not parts:
-        raise TrainingError("the data set has no feature column")
     return np.concatenate(parts, 1)
 
 

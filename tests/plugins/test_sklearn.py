@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,12 +204,23 @@ def test_what_cannot_be_trained_is_told(tmp_path: Path, cancer: Dataset, options
     assert refused(cancer, tmp_path / "m", **options).startswith(message)
 
 
-def test_a_metric_of_another_task_is_refused(tmp_path: Path, cancer: Dataset) -> None:
+@pytest.mark.parametrize(
+    ("metric", "rows", "message"),
+    [
+        ("rmse", {}, "metric 'rmse' is none of a binary task; "),
+        ("aurok", {}, "metric 'aurok' is none of a binary task; did you mean 'auroc'"),
+        ("auroc", {"validation": 0}, "the validation split has no rows; "),
+    ],
+)
+def test_what_cannot_end_well_is_refused(
+    tmp_path: Path, cancer: Dataset, metric: str, rows: dict[str, int], message: str
+) -> None:
     job = Job(
-        out=tmp_path, scratch=tmp_path, project=tmp_path, seed=0, metric="rmse", mode="min", report=lambda *_: None
+        out=tmp_path, scratch=tmp_path, project=tmp_path, seed=0, metric=metric, mode="min", report=lambda *_: None
     )
-    with pytest.raises(TrainingError, match="metric 'rmse' says nothing about a binary task"):
-        Plugins().build("trainer", Choice(plugin="sklearn")).fit(cancer, job)
+    dataset = replace(cancer, rows={**cancer.rows, **rows})
+    with pytest.raises(TrainingError, match=message):
+        Plugins().build("trainer", Choice(plugin="sklearn")).fit(dataset, job)
 
 
 def test_an_estimator_that_yaml_cannot_make_is_refused() -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mlops_core import METRICS, Encoder
+from mlops_core import Encoder, refuse_empty, refuse_metric
 from mlops_core.contracts import Dataset, Gang, Job, Scores
-from mlops_core.errors import TrainingError, did_you_mean
 from mlops_lightning import imports
 from mlops_lightning.learning import subject as subjects
 from mlops_lightning.learning.data import Batches, Rows
@@ -24,7 +23,9 @@ ASKED = 4096  # rows that the built-in network is asked at once
 
 def fit(options: Options, dataset: Dataset, job: Job) -> Scores:
     """See `mlops_core.stages.Trainer.fit`."""
-    _refuse(options, dataset, job)
+    if not options.module:  # which may log metrics of its own
+        refuse_metric(job.metric, dataset.task)
+    refuse_empty(dataset)
     threads = options.threads or math.ceil(job.resources.get("cpus", 0))
     with no_warnings(), own_globals(threads), imports.importable(job.project):
         seed_all(job.seed, 0)
@@ -54,20 +55,6 @@ def _fit(options: Options, dataset: Dataset, job: Job) -> Scores:
         if leads(job):
             leave(options.export, dataset, job.out, encoder, subject, validation)
     return progress.scores
-
-
-def _refuse(options: Options, dataset: Dataset, job: Job) -> None:
-    """What cannot end well, before any work."""
-    known = [name for name, metric in METRICS.items() if dataset.task in metric.tasks]
-    if job.metric not in known and not options.module:
-        raise TrainingError(
-            f"metric {job.metric!r} is none of a {dataset.task} task; {did_you_mean(job.metric, known)}"
-        )
-    for split in ("train", "validation"):
-        if not dataset.rows[split]:
-            raise TrainingError(f"the {split} split has no rows; give the data more rows or change data.split")
-    if not dataset.having("feature"):
-        raise TrainingError("the data has no feature column; see the roles in the contract")
 
 
 def _whole(rows: Rows) -> Rows:
