@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,25 +127,39 @@ class Batches:
 
     def targets(self) -> tuple[Any, Any]:
         """Target, and weight or None, of the whole split as NumPy arrays."""
-        parts = [(r.target, r.weight) for r in self.chunks()]
+        parts = list(self.target_pieces())
         weights = [w for _, w in parts if w is not None]
         return torch.cat([t for t, _ in parts]).numpy(), torch.cat(weights).numpy() if weights else None
 
+    def target_pieces(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Target, and weight or None, piece by piece; of a streamed split no other column is read."""
+        if len(self.pieces) == 1:
+            yield from ((rows.target, rows.weight) for rows in self.chunks())
+            return
+        names = [self.dataset.target, *(c.name for c in self.dataset.having("weight")[:1])]
+        for offset, rows in self.pieces:
+            frame = self._frame(offset, rows, names)
+            yield self._target(frame), self._weight(frame)
+
     def _read(self, offset: int, rows: int) -> Rows:
+        frame = self._frame(offset, rows)
+        inputs = self.encoder.encode(to_columns(frame, self.dataset.having("feature")))
+        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+        return Rows(tensors, self._target(frame), self._weight(frame))
+
+    def _frame(self, offset: int, rows: int, columns: Sequence[str] = ()) -> pl.DataFrame:
         import polars as pl
 
-        frame = pl.scan_parquet(self.dataset.split(self.split)).slice(offset, rows)
-        return self._encode(frame.collect(engine="streaming"))
+        found = pl.scan_parquet(self.dataset.split(self.split)).slice(offset, rows)
+        return (found.select(columns) if columns else found).collect(engine="streaming")
 
-    def _encode(self, frame: pl.DataFrame) -> Rows:
-        inputs = self.encoder.encode(to_columns(frame, self.dataset.having("feature")))
+    def _target(self, frame: pl.DataFrame) -> Tensor:
         target = torch.tensor(target_values(frame, self.dataset))
+        return target.float() if self.dataset.task == "regression" else target
+
+    def _weight(self, frame: pl.DataFrame) -> Tensor | None:
         weights = self.dataset.having("weight")
-        return Rows(
-            {name: torch.from_numpy(array) for name, array in inputs.items()},
-            target.float() if self.dataset.task == "regression" else target,
-            torch.tensor(frame[weights[0].name].to_list(), dtype=torch.float32) if weights else None,
-        )
+        return torch.tensor(frame[weights[0].name].to_list(), dtype=torch.float32) if weights else None
 
 
 def row_bytes(encoder: Encoder) -> int:

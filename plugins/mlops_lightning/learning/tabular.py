@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -51,13 +52,15 @@ class Tabular(lightning.LightningModule):  # type: ignore[misc]
         net = TabularNet(**shape(options, dataset, batches.encoder))
         if net.embed_numbers is not None:
             net.embed_numbers.learn(batches.sample(BINS_FROM).inputs["numbers"][:, : net.numbers].numpy())
-        target = torch.from_numpy(batches.targets()[0])
         if dataset.task == "regression":
-            net.center.copy_(target.double().mean())
-            net.scale.copy_(target.double().std(correction=0).clamp(min=1e-12))
+            mean, deviation = _moments(batches)
+            net.center.fill_(mean)
+            net.scale.fill_(max(deviation, 1e-12))
             return cls(net, options, None)
-        counts = torch.bincount(target, minlength=len(dataset.classes)).clamp(min=1)
-        return cls(net, options, len(target) / (len(counts) * counts) if options.class_weight == "balanced" else None)
+        classes = len(dataset.classes)
+        pieces = [torch.bincount(target, minlength=classes) for target, _ in batches.target_pieces()]
+        counts = torch.stack(pieces).sum(0).clamp(min=1)
+        return cls(net, options, batches.rows / (classes * counts) if options.class_weight == "balanced" else None)
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         answer: Tensor = self.net(x)
@@ -92,3 +95,14 @@ class Tabular(lightning.LightningModule):  # type: ignore[misc]
         else:
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _moments(batches: Batches) -> tuple[float, float]:
+    """Mean and standard deviation of the target, a piece at a time (Chan, Golub and LeVeque, 1979)."""
+    rows, mean, squares = 0, 0.0, 0.0
+    for target, _ in batches.target_pieces():
+        new = len(target)
+        off = float(target.double().mean()) - mean
+        squares += float(target.double().var(correction=0)) * new + off**2 * rows * new / (rows + new)
+        rows, mean = rows + new, mean + off * new / (rows + new)
+    return mean, math.sqrt(squares / rows)
