@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,24 +34,30 @@ log = logging.getLogger("mlops_core.driver")
 def ensure(context: Context) -> bool:
     """Starts the driver where a rollout is under way and nobody drives it; whether it did."""
     rollout, held = rolling.active(context), rolling.held(context)
-    if rollout is None or context.workspace.ledger.desired(rollout.name) is None:
+    if rollout is None or (overrides := _overrides(context, rollout)) is None:
         return False
     held.parent.mkdir(parents=True, exist_ok=True)
     with held.open("ab") as lock:
         if not _taken(lock):
             return False
-        _start(context, rollout, lock)  # the driver inherits the lock: there is no moment without it
+        _start(context, overrides, lock)  # the driver inherits the lock: there is no moment without it
         return True
 
 
-def _start(context: Context, rollout: Rollout, lock: IO[bytes]) -> None:
+def _overrides(context: Context, rollout: Rollout) -> tuple[str, ...] | None:
+    """Those of the command that made the endpoint as it is; None where none should run."""
+    recorded = context.workspace.ledger.desired(rollout.name)
+    return tuple(recorded[1].get("overrides", rollout.overrides)) if recorded else None
+
+
+def _start(context: Context, overrides: Sequence[str], lock: IO[bytes]) -> None:
     path = rolling.held(context).with_name("rollout.log")
     if path.exists() and path.stat().st_size > LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
     words = [sys.executable, "-P", "-m", "mlops_core.driver", str(lock.fileno()), str(context.workspace.root)]
     with path.open("ab") as out:
         subprocess.run(
-            ["/bin/sh", "-c", DETACH, "sh", *words, *rollout.overrides],
+            ["/bin/sh", "-c", DETACH, "sh", *words, *overrides],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -129,10 +136,15 @@ class Driver:
         self.said = words
 
     def _declare(self) -> None:
-        """The declaration of today: an endpoint is made with the deployer's options as they are now."""
+        """The declaration of today: an endpoint is made with the deployer's options as they are now, and as the last
+        command that made it gave them."""
         from mlops_core.config import declare
 
+        rollout = self.context.workspace.ledger.rollout(self.context.declaration.name)
+        overrides = _overrides(self.context, rollout) if rollout else None
         try:
+            if overrides is not None:
+                self.context.overrides = overrides
             self.context.declaration = declare(self.context.workspace.root, self.context.overrides, data=False)
         except MlopsError as error:  # half an edit: what was declared before is good enough to go on
             self._say(str(error))
@@ -163,6 +175,7 @@ class Driver:
             if wanted and (now_is is None or now_is[1].routes != wanted.routes):
                 log.info("the endpoint is not as it should be: applied again")
                 self._declare()
+                wanted = deploying.desired(self.context) or wanted
                 deploying.apply(self.context, wanted, "made as the rollout stands")
 
 

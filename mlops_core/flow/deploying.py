@@ -109,10 +109,12 @@ def causes(context: Context, wanted: Serving | None) -> dict[str, tuple[Any, Any
 
 
 def apply(context: Context, wanted: Serving, reason: str = "") -> Endpoint:
-    """Makes it so: the desired state is in the ledger first, so that a crash in between is repaired by the next run."""
+    """Makes it so: the desired state is in the ledger first, so that a crash in between is repaired by the next run.
+    So are the overrides of the command, by which a rollout's driver declares again what this endpoint is."""
     d, ledger = context.declaration, context.workspace.ledger
     assert d.deployer is not None
-    serving = {"serving": plain(wanted), "deployer": context.options("deployer", d.deployer)}
+    options = context.options("deployer", d.deployer)
+    serving = {"serving": plain(wanted), "deployer": options, "overrides": list(context.overrides)}
     recorded = ledger.desired(d.name)
     _stop_other(context, recorded)
     if recorded is None or recorded != (d.deployer.plugin, serving):

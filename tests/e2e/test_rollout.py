@@ -277,6 +277,28 @@ def test_driver_and_endpoint_killed_in_the_middle(rolled: Any) -> None:
     assert callers.failed == [] and audited(rolled) == ["begun", "promoted"]
 
 
+def test_options_that_a_command_gives_in_the_middle_are_kept_by_every_driver(rolled: Any) -> None:
+    few = [*CANARY[:1], "rollout.steps=[{weight: 20, requests: 20}, {weight: 50, requests: 20}]", *CANARY[2:]]
+    url = api.run(rolled.root, few).endpoint.url  # type: ignore[union-attr]
+    api.run(rolled.root, [*few, NEXT])
+    until(lambda: driver(rolled))
+    limited = [*few, NEXT, "deployer.max_rows=7"]
+    assert api.plan(rolled.root, limited).due
+    api.run(rolled.root, limited)
+    with pytest.raises(ServingError, match="7"):
+        api.predict(rolled.root, rolled.traffic(8, 1))
+    pid = driver(rolled)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: state(rolled) and driver(rolled) != pid)  # whoever asks starts the next one, without these options
+    with Callers(url, rolled.traffic(50, 5)) as callers:
+        assert ended(rolled).rollout.state == "promoted"
+        until(lambda: weights(rolled) == {2: (100.0, "stable")})
+    assert callers.failed == []
+    with pytest.raises(ServingError, match="7"):
+        api.predict(rolled.root, rolled.traffic(8, 1))
+    assert not api.plan(rolled.root, limited).due
+
+
 def test_a_fault_that_nobody_foresaw_ends_no_driver(rolled: Any) -> None:
     """What it writes for people cannot be written; it says so, and goes on when it can."""
     endpoint = api.run(rolled.root, CANARY).endpoint
