@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc
+from endpoint_kit import answering
 from mlops_local.deployer import HttpDeployer
 from tritonclient.utils import InferenceServerException
 
 from mlops_core.access import issue, write_keys
 from mlops_core.contracts import Endpoint, Serving
 from mlops_core.errors import ServingError
+from mlops_core.serving import create_app
 
 Servings = Callable[..., Serving]
 
@@ -93,6 +95,62 @@ def test_calls_under_way_are_answered_before_the_end(deployer: HttpDeployer, tin
     for thread in threads:
         thread.join()
     assert [s for s in seen if s != 5000] == ["StatusCode.UNAVAILABLE"] * 3
+
+
+SIZES, WRONG = [1, 3, 2, 1, 1, 4, 2, 2], 3  # rows of callers at once, and the one whose rows are refused
+BATCHING = {"size": sum(SIZES), "wait": 1.0}
+
+
+def crowd(address: str) -> list[Any]:
+    """What callers at once get, each over a connection of its own; no two send the same income."""
+    ready, found = threading.Barrier(len(SIZES)), list[Any]([None] * len(SIZES))
+
+    def call(i: int) -> None:
+        rows = tritonclient.grpc.InferInput("income", [SIZES[i]], "FP64")
+        rows.set_data_from_numpy(np.full(SIZES[i], np.inf) if i == WRONG else np.arange(SIZES[i]) * 50.0 + 500 * i)
+        with tritonclient.grpc.InferenceServerClient(address) as client:
+            ready.wait(30)
+            try:
+                found[i] = client.infer("credit", [rows]).as_numpy("probability")
+            except InferenceServerException as error:
+                found[i] = error.status()
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(len(SIZES))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def same(found: list[Any], wanted: list[Any]) -> bool:
+    """Each its own rows, and one refusal."""
+    shares = [(f, w) for i, (f, w) in enumerate(zip(found, wanted, strict=True)) if i != WRONG]
+    assert found[WRONG] == wanted[WRONG] == "StatusCode.INVALID_ARGUMENT"
+    return all(f.shape == w.shape == (len(f), 2) and np.allclose(f, w, atol=1e-6) for f, w in shares)
+
+
+def test_who_calls_in_a_crowd_gets_what_it_would_get_alone(deployer: HttpDeployer, tiny_serving: Servings) -> None:
+    serving = tiny_serving()
+    alone = crowd(deployer.apply(serving).details["grpc"])
+    assert [len(a) for i, a in enumerate(alone) if i != WRONG] == [n for i, n in enumerate(SIZES) if i != WRONG]
+    together = dataclasses.replace(deployer, batching=BATCHING).apply(serving)
+    assert all(same(crowd(together.details["grpc"]), alone) for _ in range(3))
+    assert ask(together) == "1", "one alone is answered too, when it has waited"
+
+
+def test_calls_that_come_together_are_predicted_as_one(tiny_serving: Servings, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, app = create_app(tiny_serving()), create_app(tiny_serving(batching=BATCHING))
+    loaded, rows = app._table.first, list[int]()
+
+    def counted(columns: Any, predict: Any = loaded.predict) -> Any:
+        rows.append(len(columns["income"]))
+        return predict(columns)
+
+    monkeypatch.setattr(loaded, "predict", counted)
+    with answering(alone) as (_, lonely), answering(app) as (_, crowded):
+        assert same(crowd(crowded), crowd(lonely))
+    assert sum(rows) == sum(SIZES) - SIZES[WRONG] and max(rows) > max(SIZES), rows
 
 
 def test_keys(deployer: HttpDeployer, tiny_serving: Servings) -> None:
