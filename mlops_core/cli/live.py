@@ -102,7 +102,7 @@ def trial_table(project: Path) -> Any:
     for t in trials[-SHOWN:]:
         params = ", ".join(f"{k.rpartition('.')[2]} {told_number(v)}" for k, v in t["params"].items())
         found = t["scores"] or {}
-        names = sorted(found, key=lambda name: name not in objectives)[: max(2, len(objectives))]
+        names = sorted(found, key=lambda name: [name != one for one in objectives])[: max(2, len(objectives))]
         scores = "  ".join(f"{k} {found[k]:.4f}" for k in names if found[k] is not None)
         state = f"[{COLOURS.get(t['state'], '')}]{t['state']}[/]"
         table.add_row(str(t["number"]), state, params, scores, f"{t['seconds']:.0f}")

@@ -51,6 +51,16 @@ def test_table_of_trials_shows_finished_failed_and_running(tmp_path: Path) -> No
     assert lines[3] == ["3", "running", "lr", "0.1", "auroc", "0.7000", "9"]
 
 
+def test_the_table_shows_the_objectives_before_other_scores(tmp_path: Path) -> None:
+    folder = search(tmp_path)
+    scores = {"accuracy": 0.8, "auprc": 0.7, "auroc": 0.9, "brier": 0.1}
+    one = {"number": 0, "params": {}, "scores": scores, "state": "done", "seconds": 1.0}
+    (folder / "trials.jsonl").write_text(json.dumps(one) + "\n")
+    assert "accuracy 0.8000  auprc 0.7000 " in text_of(trial_table(tmp_path))
+    (folder / "objectives.json").write_text(json.dumps(["brier", "auroc", "auprc"]))
+    assert "brier 0.1000  auroc 0.9000  auprc 0.7000 " in text_of(trial_table(tmp_path))
+
+
 def test_no_search_no_table(tmp_path: Path) -> None:
     assert trial_table(tmp_path) == ""
 

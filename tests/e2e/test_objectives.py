@@ -57,7 +57,10 @@ def weight(version: ModelVersion) -> Any:
 
 
 def test_the_tolerance_says_which_model_of_the_front_is_taken_and_asks_for_no_other_search(rare: Path) -> None:
-    plain, told = latest(rare), api.run(rare, ["tuner.tolerance=0.5"])
+    plain, due = latest(rare), {s.stage: s for s in api.plan(rare, ["tuner.tolerance=0.5"]).steps}
+    assert due["tune"].state == "unchanged"
+    assert {c.key.partition(".")[0] for c in due["train"].causes} == {"tuned"}
+    told = api.run(rare, ["tuner.tolerance=0.5"])
     fair = api.version(rare, told.version)
     assert weight(plain) is None and weight(fair) == "balanced"
     assert "tune" in told.skipped and "train" in told.performed
