@@ -63,7 +63,9 @@ class Trainer(Protocol):
     """A way to fit a model.
 
     Option `modules() -> Sequence[str]` (not in this Protocol, looked up if present): import names of the
-    user's own code that the fit depends on; they join the stage's key. Attribute `gangs = True` (likewise): several
+    user's own code that the fit depends on; they join the stage's key. Option `reports() -> Sequence[str] | None`
+    (likewise): validation scores of its own beside the metrics of the task, which a search may have as objectives; None
+    where only a fit can tell. Attribute `gangs = True` (likewise): several
     processes may fit one model, see `Job.gang`.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,14 +156,14 @@ class Verifier:
         if split.get("strategy") in ("time", "group") and not split.get("column"):
             self.draft.say((*at, "column"), f"missing mandatory value, strategy {split['strategy']!r} needs a column")
 
-    def _metric(self, at: Path_, name: Any, *, key: bool = False) -> None:
+    def _metric(self, at: Path_, name: Any, *, key: bool = False, more: Sequence[str] = ()) -> None:
         data = self.values.get("data")
         task = data.get("task") if isinstance(data, Mapping) else None
         if not isinstance(name, str) or name == "???":
             return
         fitting = names(task) if task in ("binary", "multiclass", "regression") else tuple(METRICS)
         if name not in METRICS:
-            self.draft.say(at, f"unknown metric {name!r}", did_you_mean(name, fitting), key=key)
+            self.draft.say(at, f"unknown metric {name!r}", did_you_mean(name, (*fitting, *more)), key=key)
         elif name not in fitting:
             hint = f"expected one of: {', '.join(fitting)}"
             self.draft.say(at, f"metric {name!r} means nothing for task {task!r}", hint, key=key)
@@ -171,17 +171,27 @@ class Verifier:
     def _objectives(self, tuner: Mapping[str, Any]) -> None:
         at, declared = ("tuner", "objectives"), tuner.get("objectives")
         objectives = declared if isinstance(declared, Mapping) else {}
+        reported = self._reported() if objectives else ()
         for name, mode in objectives.items():
             if name == self.values.get("metric"):
                 self.draft.say((*at, name), "it is the metric, which is an objective already", "take it out", key=True)
-                continue
-            self._metric((*at, name), name, key=True)
+            elif name in METRICS or (reported is not None and name not in reported):
+                self._metric((*at, name), name, key=True, more=reported or ())
             if name in METRICS and mode in ("max", "min") and mode != METRICS[name].mode:
                 self.draft.say((*at, name), f"{name} is the better the {WAYS[mode]}", f"write {METRICS[name].mode}")
         self._refused(objectives)
         if tuner.get("tolerance") and not objectives:
             hint = "name one in tuner.objectives, or take it out"
             self.draft.say(("tuner", "tolerance"), "there is no further objective to give up the metric for", hint)
+
+    def _reported(self) -> Sequence[str] | None:
+        """The scores that the trainer has of its own; None where only a fit can tell."""
+        choice = self.choice("trainer")
+        if choice is None or self.wrong.get("trainer", True):
+            return None
+        trainer = self.presets.plugins.build("trainer", choice)
+        found: Sequence[str] | None = trainer.reports() if hasattr(trainer, "reports") else ()
+        return found
 
     def _refused(self, objectives: Mapping[str, Any]) -> None:
         """What the tuner itself says of a search for these."""

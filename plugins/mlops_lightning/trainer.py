@@ -16,6 +16,10 @@ class LightningTrainer(Options):
     __doc__ = Options.__doc__
     gangs: ClassVar[bool] = True
 
+    def reports(self) -> tuple[str, ...] | None:
+        """What a module of the user's own logs is among the scores."""
+        return None if self.module else ()
+
     def fit(self, dataset: Dataset, job: Job) -> Scores:
         from mlops_lightning.learning.line import fit
 

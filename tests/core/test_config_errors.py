@@ -383,8 +383,12 @@ def test_search_space(project: Path, line: str) -> None:
 
 
 GOALS = {
-    "objectives: {brier: min, trainer_size: min}": ":11:28: tuner.objectives.trainer_size: unknown metric "
-    "'trainer_size'; expected one of: accuracy, auprc, auroc, balanced_accuracy, brier, f1, log_loss, mae, r2, rmse",
+    "objectives: {brier: min, seconds: min}": ":11:28: tuner.objectives.seconds: unknown metric 'seconds'; expected "
+    "one of: accuracy, auprc, auroc, balanced_accuracy, brier, f1, log_loss, mae, r2, rmse, size_kib",
+    "objectives: {size_kb: min}": ":11:16: tuner.objectives.size_kb: unknown metric 'size_kb'; did you mean "
+    "'size_kib'?",
+    "objectives: {size_kib: min}": "",
+    "objectives: {size_kib: max}": "",
     "objectives: {brierr: min}": ":11:16: tuner.objectives.brierr: unknown metric 'brierr'; did you mean 'brier'?",
     "objectives: {brier: lowest}": ":11:23: tuner.objectives.brier: unknown value 'lowest'; expected one of: max, min",
     "objectives: {brier: max}": ":11:23: tuner.objectives.brier: brier is the better the lower; write min",
@@ -409,6 +413,16 @@ def test_objectives(project: Path, lines: str) -> None:
     text += f"tuner:\n  {lines}\n  space: {{trainer.lr: [0.1, 1]}}\n"
     expected = GOALS[lines]
     assert told(project, text) == ([f"conf/config.yaml{expected}"] if expected else [])
+
+
+def test_scores_that_only_a_fit_can_tell_are_let_through(project: Path) -> None:
+    text = DEFAULTS.replace("  - _self_\n", "  - tuner: ray\n  - _self_\n") + REST
+    text += (
+        "tuner: {objectives: {seconds: min, brier: max}, space: {trainer.lr: [0.1, 1]}}\ntrainer: {extra: {own: 1}}\n"
+    )
+    assert told(project, text) == [
+        "conf/config.yaml:10:43: tuner.objectives.brier: brier is the better the lower; write min"
+    ]
 
 
 def test_a_metric_of_another_task_is_no_objective(project: Path) -> None:

@@ -128,3 +128,18 @@ def test_a_trainer_that_does_not_report_an_objective_ends_the_search_at_once(
     monkeypatch.setattr(Sklearn, "fit", poor)
     with pytest.raises(TrainingError, match=r"objective 'balanced_accuracy' is not among the scores .* did you mean"):
         api.run(rare)
+
+
+def test_a_score_of_the_trainers_own_is_an_objective(here: Any) -> None:
+    trainer, config = here.plugin / "toyplug" / "trainer.py", here.root / "conf" / "config.yaml"
+    own = '        found = {**found, "reach": 2 - abs(self.shift)}\n        job.report(1, found)\n'
+    reports = '    def reports(self):\n        return ["reach"]\n\n    def modules('
+    text = trainer.read_text().replace("        job.report(1, found)\n", own).replace("    def modules(", reports)
+    trainer.write_text(text)
+    search = "tuner:\n  objectives: {reach: min}\n  space: {trainer.shift: [0.0, 0.01, 1.5]}\nmetric"
+    config.write_text(
+        config.read_text().replace("metric", search, 1).replace("toy\n  - _", "toy\n  - tuner: grid\n  - _")
+    )
+    first, last = latest(here.root), latest(here.root, "tuner.tolerance=0.5")
+    assert [v.model.params["trainer.shift"] for v in (first, last)] == [0.01, 1.5]
+    assert last.model.scores["reach"] == 0.5

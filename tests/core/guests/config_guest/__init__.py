@@ -41,6 +41,9 @@ class GuestNet:
     model: Network = field(default_factory=Network)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def reports(self) -> tuple[str, ...] | None:
+        return None if self.extra else ("size_kib",)
+
 
 @dataclass(frozen=True)
 class GuestForest:
