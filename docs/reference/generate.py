@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import re
 import typing
@@ -15,6 +16,7 @@ from mlops_core.options import options_of
 from mlops_core.plugins import Plugins
 
 HERE = Path(__file__).parent
+RECORDS = ("data", "training", "versions", "serving", "running", "declaration")
 NOTE = "<!-- Made by docs/reference/generate.py from the code; do not edit. -->\n\n"
 
 
@@ -50,12 +52,15 @@ def commands() -> str:
 
 
 def records() -> str:
-    lines = ["# Records", "", "What passes from room to room (`mlops_core/contracts.py`): frozen, JSON-able.", ""]
-    for name, cls in vars(contracts).items():
-        if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == contracts.__name__:
+    lines = ["# Records", "", "What passes from room to room (`mlops_core/contracts`): frozen, JSON-able.", ""]
+    known = [cls for cls in vars(contracts).values() if isinstance(cls, type) and dataclasses.is_dataclass(cls)]
+    for room in RECORDS:
+        home = importlib.import_module(f"{contracts.__name__}.{room}")
+        lines += [f"## {room.capitalize()}", "", inspect.getdoc(home) or "", ""]
+        for cls in (cls for cls in known if cls.__module__ == home.__name__):
             doc = inspect.getdoc(cls) or ""
-            doc = "" if doc.startswith(f"{name}(") else doc
-            lines += [f"## `{name}`", "", doc, "", "| field | type |", "|---|---|"]
+            doc = "" if doc.startswith(f"{cls.__name__}(") else doc
+            lines += [f"### `{cls.__name__}`", "", doc, "", "| field | type |", "|---|---|"]
             hints = typing.get_type_hints(cls)
             lines += [f"| `{f.name}` | {cell(type_text(hints[f.name]))} |" for f in dataclasses.fields(cls)]
             lines.append("")

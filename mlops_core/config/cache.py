@@ -67,7 +67,7 @@ def _sites() -> dict[str, Any]:
 def _code(reading: Reading) -> Iterable[str]:
     """The files of this room and of every plugin class: their fields are part of the declaration's meaning."""
     here = Path(__file__).parent
-    yield from map(str, (*here.glob("*.py"), here.parent / "contracts.py", here.parent / "options.py"))
+    yield from map(str, (*here.glob("*.py"), *here.parent.glob("contracts/*.py"), here.parent / "options.py"))
     for offer in reading.plugins.all():
         file = getattr(sys.modules.get(offer.cls.__module__), "__file__", None)
         if file:
