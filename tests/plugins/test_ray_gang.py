@@ -15,10 +15,11 @@ import pytest
 from lightning_kit import frozen, job, table
 from mlops_lightning.trainer import LightningTrainer, Network
 from mlops_ray.curves import Curves
-from mlops_ray.runtime import alive
+from mlops_ray.runtime import alive, ray_running
+from mlops_ray.sweep import ENVIRONMENT
 from mlops_ray.tuner import RayTuner, Resources
 
-from mlops_core import api
+from mlops_core import Trials, api
 from mlops_core.contracts import Choice, Dataset, Distribution, Goal, Tuned
 from mlops_core.errors import TrainingError
 from mlops_core.flow.objective import TrainerObjective
@@ -37,12 +38,12 @@ FOLDER = Path(__file__).parent
 
 
 class Net(L.LightningModule):
-    """Worker 1 of a trial with `deadly` is killed once, in the midst of the third epoch."""
+    """Worker `killed` is killed once in the midst of the third epoch, worker `broken` raises there."""
 
-    def __init__(self, inputs, lr=0.05, deadly=False):
+    def __init__(self, inputs, lr=0.05, killed=None, broken=None):
         super().__init__()
         self.layer, self.unused = torch.nn.Linear(inputs, 2), torch.nn.Linear(3, 3)
-        self.lr, self.deadly = lr, deadly
+        self.lr, self.killed, self.broken = lr, killed, broken
 
     def forward(self, x):
         return self.layer(x)
@@ -50,11 +51,14 @@ class Net(L.LightningModule):
     def training_step(self, batch, index):
         if index == 0:
             with (FOLDER / "seen").open("a") as seen:
-                told = {"rank": self.global_rank, "pid": os.getpid(), "epoch": self.current_epoch, "lr": self.lr}
+                told = {"rank": self.global_rank, "pid": os.getpid(), "epoch": self.current_epoch}
+                told["killed"] = self.killed
                 seen.write(json.dumps(told) + "\\n")
-        if index == 1 and self.deadly and self.current_epoch == 2 and self.global_rank == 1:
-            if not (FOLDER / "killed").exists():
-                (FOLDER / "killed").touch()
+        if index == 1 and self.current_epoch == 2:
+            if self.global_rank == self.broken:
+                raise ValueError("no such disk")
+            if self.global_rank == self.killed and not (FOLDER / f"killed{self.killed}").exists():
+                (FOLDER / f"killed{self.killed}").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
         return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
 
@@ -75,12 +79,30 @@ def torn(params, out, report, resources=None, gang=None):
 '''
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "mine_of_gang.py").write_text(MINE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The project, with one Ray for all searches."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "mine_of_gang.py").write_text(MINE)
+    sys.path.insert(0, str(folder))
+    preload = ("ray.tune", "mlops_ray.trial", "mlops_lightning.learning")
+    with ray_running("local", TrainingError, env=ENVIRONMENT, preload=preload):
+        yield folder
+    sys.path.remove(str(folder))
     sys.modules.pop("mine_of_gang", None)
+
+
+@pytest.fixture
+def project(home: Path) -> Path:
+    for name in ("seen", "killed0", "killed1"):
+        (home / name).unlink(missing_ok=True)
+    return home
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
 
 
 @pytest.fixture
@@ -95,7 +117,7 @@ def search(data: Dataset, project: Path, out: Path, options: Any, space: Any, **
         metric=GOAL.metric, mode=GOAL.mode, models=out / "models",
     )  # fmt: skip
     dimensions = {f"trainer.{name}": Distribution(kind="grid", args=(values,)) for name, values in space.items()}
-    told = {"sampler": "grid", "scheduler": "none", "resources": TWO, "preload": ("mlops_lightning.learning",)} | more
+    told = {"sampler": "grid", "scheduler": "none", "resources": TWO} | more
     return RayTuner(**told).search(objective, dimensions, GOAL, out, lambda *said: None)
 
 
@@ -103,14 +125,22 @@ def seen(project: Path) -> list[Any]:
     return [json.loads(line) for line in (project / "seen").read_text().splitlines()]
 
 
-def test_two_workers_learn_what_one_learns_with_twice_the_batch(data: Dataset, tmp_path: Path) -> None:
+def of_mine(**options: Any) -> dict[str, Any]:
+    """Trainer options for `Net`."""
+    return {
+        "epochs": 5, "patience": 0, "threads": 1, "batch_size": 32, "module": "mine_of_gang.Net", "output": "logits",
+        "module_options": {"inputs": "{features}", **options},
+    }  # fmt: skip
+
+
+def test_two_workers_learn_what_one_learns_with_twice_the_batch(
+    project: Path, data: Dataset, out: Path, tmp_path: Path
+) -> None:
     options: Any = {
         "epochs": 5, "patience": 0, "threads": 1, "batch_size": 32, "optimizer": "sgd",
         "model": {"hidden": [16], "members": 2, "bins": 4, "dropout": 0.0},
     }  # fmt: skip
-    out = tmp_path / "out"
-    out.mkdir()
-    tuned = search(data, tmp_path, out, options, {"lr": [0.02, 0.1]})
+    tuned = search(data, project, out, options, {"lr": [0.02, 0.1]})
     assert [t.state for t in tuned.trials] == ["done", "done"]
     curves = Curves(out).read()
     for trial in tuned.trials:
@@ -125,47 +155,45 @@ def test_two_workers_learn_what_one_learns_with_twice_the_batch(data: Dataset, t
     assert (out / "models").exists()
 
 
-def test_a_pruned_trial_leaves_warm_workers_to_the_next(data: Dataset, project: Path) -> None:
-    options = {
-        "epochs": 6, "patience": 0, "threads": 1, "module": "mine_of_gang.Net",
-        "module_options": {"inputs": "{features}"}, "output": "logits",
-    }  # fmt: skip
-    out = project / "out"
-    out.mkdir()
-    space = {"module_options.lr": [0.5, 1e-9, 1e-8, 0.6]}
-    tuned = search(data, project, out, options, space, scheduler="asha", grace=2, reduction=2, concurrency=1)
+def test_a_pruned_trial_leaves_warm_workers_to_the_next(project: Path, data: Dataset, out: Path) -> None:
+    rates = {"module_options.lr": [0.5, 1e-9, 1e-8, 0.6]}
+    asha = {"scheduler": "asha", "grace": 2, "reduction": 2, "concurrency": 1}
+    tuned = search(data, project, out, of_mine(), rates, **asha)
     states = {t.params["trainer.module_options.lr"]: t.state for t in tuned.trials}
     assert states[0.5] == states[0.6] == "done"
     assert "pruned" in (states[1e-9], states[1e-8])
     pids = {(line["rank"], line["pid"]) for line in seen(project)}
     assert len(pids) == 2, "one process for each worker, over all trials"
-    end = time.monotonic() + 10
+    end = time.monotonic() + 20
     while any(alive(pid) for _, pid in pids):
         assert time.monotonic() < end, "they end with the search"
         time.sleep(0.05)
 
 
-def test_a_worker_that_is_killed_costs_no_epoch_that_was_kept(data: Dataset, project: Path) -> None:
-    options = {
-        "epochs": 5, "patience": 0, "threads": 1, "module": "mine_of_gang.Net", "batch_size": 64,
-        "module_options": {"inputs": "{features}", "deadly": True}, "output": "logits",
-    }  # fmt: skip
-    out = project / "out"
-    out.mkdir()
-    tuned = search(data, project, out, options, {"module_options.lr": [0.5]}, max_failures=1)
-    assert [t.state for t in tuned.trials] == ["done"]
-    for rank in (0, 1):
-        epochs = [line["epoch"] for line in seen(project) if line["rank"] == rank]
-        assert epochs == [0, 1, 2, 2, 3, 4]
-    assert len({line["pid"] for line in seen(project)}) == 4
-    log = (out / "trials" / "0000" / "output.log").read_text()
-    assert "worker 1 of 2: its process died" in log
+def test_a_worker_that_is_killed_costs_no_epoch_that_was_kept(project: Path, data: Dataset, out: Path) -> None:
+    tuned = search(data, project, out, of_mine(), {"module_options.killed": [0, 1]}, max_failures=1)
+    assert [t.state for t in tuned.trials] == ["done", "done"]
+    for trial in tuned.trials:
+        killed = trial.params["trainer.module_options.killed"]
+        lines = [line for line in seen(project) if line["killed"] == killed]
+        for rank in (0, 1):
+            assert [line["epoch"] for line in lines if line["rank"] == rank] == [0, 1, 2, 2, 3, 4]
+        assert len({line["pid"] for line in lines}) == 4
+        log = (out / "trials" / f"{trial.number:04d}" / "output.log").read_text()
+        assert ("worker 1 of 2: its process died" in log) == (killed == 1)
 
 
-def test_the_worker_that_failed_is_the_reason(project: Path) -> None:
+def test_what_a_worker_raises_in_training_is_the_reason(project: Path, data: Dataset, out: Path) -> None:
+    with pytest.raises(TrainingError, match="all 2 trials failed"):
+        search(data, project, out, of_mine(), {"module_options.broken": [0, 1]}, max_failures=0)
+    for trial in Trials(out):
+        where = "worker 1 of 2: " if trial.params["trainer.module_options.broken"] else ""
+        assert trial.error.startswith(f"{where}TrainingError: Net failed in training: ")
+        assert "ValueError: no such disk" in trial.error
+
+
+def test_a_worker_that_never_comes_is_not_waited_for(project: Path, out: Path) -> None:
     objective = importlib.import_module("mine_of_gang").torn
-    out = project / "out"
-    out.mkdir()
     space = {"x": Distribution(kind="grid", args=([0],))}
     tuner = RayTuner(sampler="grid", resources=TWO, max_failures=0)
     with pytest.raises(TrainingError, match=r"worker 1 of 2: ValueError: no such disk \(mine_of_gang.py:\d+\)"):
@@ -175,11 +203,11 @@ def test_the_worker_that_failed_is_the_reason(project: Path) -> None:
     assert "worker 1 is here" in log, "what a worker on another machine printed is there too"
 
 
-def test_more_workers_than_there_is_room_for_are_refused_at_once(data: Dataset, tmp_path: Path) -> None:
+def test_more_workers_than_there_is_room_for_are_refused_at_once(project: Path, data: Dataset, out: Path) -> None:
     many = Resources(cpus=1, workers=1000)
     words = r"a trial wants 1000 workers of 1 cpus, 0 gpus, and the nodes have room for \d+; there is \d+ cpus, .*lower"
     with pytest.raises(TrainingError, match=words):
-        search(data, tmp_path, tmp_path, {}, {"lr": [0.1]}, resources=many)
+        search(data, project, out, {}, {"lr": [0.1]}, resources=many)
 
 
 @pytest.mark.parametrize(
