@@ -33,9 +33,9 @@ class Job:
     what it may take where others work beside it: `cpus`, `gpus` (parts of one included), `memory` in bytes.
 
     `gang` is only there for a trainer whose class says `gangs = True`, and then every process of the gang is given the
-    same data and seed, a `scratch` with the same content, and an `out`: rank 0 alone reports and leaves a model. What
-    `report` raises there ends the fit of all, each with `Pruned` or an error of its own. A process that ends takes
-    nobody with it who waits for ever: those that wait for it raise.
+    same data and seed, a `scratch` with the same content, and an `out`; rank 0 alone reports and leaves a model. What
+    `report` raises there ends the fit of all, the others with `Pruned`. The fit leaves no process group behind: the
+    next trial runs in the same processes.
     """
 
     out: Path
