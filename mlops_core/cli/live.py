@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from mlops_core.cli.view import View, progress, told_number
+from mlops_core.cli.view import View, progress, told_number, told_score
 from mlops_core.contracts import Run, Scores
 from mlops_core.hookspecs import hookimpl
 
@@ -103,7 +103,7 @@ def trial_table(project: Path) -> Any:
         params = ", ".join(f"{k.rpartition('.')[2]} {told_number(v)}" for k, v in t["params"].items())
         found = t["scores"] or {}
         names = sorted(found, key=lambda name: [name != one for one in objectives])[: max(2, len(objectives))]
-        scores = "  ".join(f"{k} {found[k]:.4f}" for k in names if found[k] is not None)
+        scores = "  ".join(f"{k} {told_score(found[k])}" for k in names if found[k] is not None)
         state = f"[{COLOURS.get(t['state'], '')}]{t['state']}[/]"
         table.add_row(str(t["number"]), state, params, scores, f"{t['seconds']:.0f}")
     return table if trials else ""

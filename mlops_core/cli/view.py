@@ -118,7 +118,7 @@ def left(stage: str, record: Any) -> str:
     if stage == "train":
         scores, first = record["scores"], [record.get("metric"), *record.get("objectives", ())]
         names = sorted(scores, key=lambda name: (*(name != one for one in first), name))[: max(3, len(first))]
-        told = ", ".join(f"{name} {scores[name]:.4f}" for name in names) + " on the validation split"
+        told = ", ".join(f"{name} {told_score(scores[name])}" for name in names) + " on the validation split"
         return f"the model of trial {record['trial']}: {told}" if "trial" in record else told
     if stage == "gate":
         return f"version {record['number']} {'accepted' if record['passed'] else 'rejected'}"
@@ -155,7 +155,12 @@ def progress(stage: str, step: int, scores: Scores) -> str:
     done = (
         f"{step} trial{'s' * (step != 1)} done" if stage == "tune" else f"epoch {step}"
     )  # a trial's own number is another
-    return f"{done}  " + "  ".join(f"{k} {v:.4f}" for k, v in list(scores.items())[:4] if v == v)
+    return f"{done}  " + "  ".join(f"{k} {told_score(v)}" for k, v in list(scores.items())[:4] if v == v)
+
+
+def told_score(value: float) -> str:
+    """A score with four digits; one of thousands, such as bytes, without."""
+    return f"{value:.4f}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def told_number(value: Any) -> str:

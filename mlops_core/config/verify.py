@@ -17,6 +17,7 @@ from mlops_core.contracts import Choice, Goal, Secret
 from mlops_core.errors import PluginError, Problem, did_you_mean, nearest
 from mlops_core.metrics import METRICS, names
 from mlops_core.options import check_options
+from mlops_core.pareto import SIZE
 from mlops_core.plugins import RESERVED
 from mlops_core.privacy import seconds
 from mlops_core.rollout.plan import wrong
@@ -177,21 +178,22 @@ class Verifier:
                 self.draft.say((*at, name), "it is the metric, which is an objective already", "take it out", key=True)
             elif name in METRICS or (reported is not None and name not in reported):
                 self._metric((*at, name), name, key=True, more=reported or ())
-            if name in METRICS and mode in ("max", "min") and mode != METRICS[name].mode:
-                self.draft.say((*at, name), f"{name} is the better the {WAYS[mode]}", f"write {METRICS[name].mode}")
+            right = METRICS[name].mode if name in METRICS else "min" if name == SIZE else mode
+            if mode in ("max", "min") and mode != right:
+                self.draft.say((*at, name), f"{name} is the better the {WAYS[mode]}", f"write {right}")
         self._refused(objectives)
         if tuner.get("tolerance") and not objectives:
             hint = "name one in tuner.objectives, or take it out"
             self.draft.say(("tuner", "tolerance"), "there is no further objective to give up the metric for", hint)
 
     def _reported(self) -> Sequence[str] | None:
-        """The scores that the trainer has of its own; None where only a fit can tell."""
+        """The scores beside the metrics, which the trainer has of its own; None where only a fit can tell."""
         choice = self.choice("trainer")
         if choice is None or self.wrong.get("trainer", True):
             return None
         trainer = self.presets.plugins.build("trainer", choice)
-        found: Sequence[str] | None = trainer.reports() if hasattr(trainer, "reports") else ()
-        return found
+        found = trainer.reports() if hasattr(trainer, "reports") else ()
+        return None if found is None else (*found, SIZE)
 
     def _refused(self, objectives: Mapping[str, Any]) -> None:
         """What the tuner itself says of a search for these."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlops_core.contracts import Choice, Dataset, Gang, Goal, Job, Mode, Params, Scores
 from mlops_core.flow import best
-from mlops_core.pareto import costs_of
+from mlops_core.pareto import SIZE, costs_of
 from mlops_core.plugins import Plugins
 
 PREFIX = "trainer."
@@ -66,6 +66,8 @@ class TrainerObjective:
         scores = dict(trainer.fit(self.dataset, job))
         if gang is not None and gang.rank:
             return scores
+        if SIZE in self.objectives:
+            scores[SIZE] = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
         goal = Goal(metric=self.metric, mode=self.mode, seed=self.seed, objectives=self.objectives)
         costs = costs_of(scores, goal)
         if self.models is not None and costs is not None and (model / "model.json").exists():

@@ -384,10 +384,12 @@ def test_search_space(project: Path, line: str) -> None:
 
 GOALS = {
     "objectives: {brier: min, seconds: min}": ":11:28: tuner.objectives.seconds: unknown metric 'seconds'; expected "
-    "one of: accuracy, auprc, auroc, balanced_accuracy, brier, f1, log_loss, mae, r2, rmse, size_kib",
+    "one of: accuracy, auprc, auroc, balanced_accuracy, brier, f1, log_loss, mae, model_bytes, r2, rmse, size_kib",
     "objectives: {size_kb: min}": ":11:16: tuner.objectives.size_kb: unknown metric 'size_kb'; did you mean "
     "'size_kib'?",
-    "objectives: {size_kib: min}": "",
+    "objectives: {model_bytes: max}": ":11:29: tuner.objectives.model_bytes: model_bytes is the better the "
+    "lower; write min",
+    "objectives: {model_bytes: min, size_kib: min}": "",
     "objectives: {size_kib: max}": "",
     "objectives: {brierr: min}": ":11:16: tuner.objectives.brierr: unknown metric 'brierr'; did you mean 'brier'?",
     "objectives: {brier: lowest}": ":11:23: tuner.objectives.brier: unknown value 'lowest'; expected one of: max, min",

@@ -130,6 +130,16 @@ def test_a_trainer_that_does_not_report_an_objective_ends_the_search_at_once(
         api.run(rare)
 
 
+def test_the_size_of_the_model_is_an_objective(rare: Path) -> None:
+    text = CONFIG.replace("LogisticRegression", "RandomForest").replace("balanced_accuracy: max", "model_bytes: min")
+    text = text.replace("class_weight: [null, balanced]", "n_estimators: [1, 30]")
+    text = text.replace("C: [1e-9, 1]", "max_depth: [3]").replace("metric: accuracy", "metric: log_loss")
+    (rare / "conf" / "config.yaml").write_text(text)
+    large, small = latest(rare), latest(rare, "tuner.tolerance=10")
+    assert [v.model.params["trainer.params.n_estimators"] for v in (large, small)] == [30, 1]
+    assert 1000 < small.model.scores["model_bytes"] < large.model.scores["model_bytes"] / 10
+
+
 def test_a_score_of_the_trainers_own_is_an_objective(here: Any) -> None:
     trainer, config = here.plugin / "toyplug" / "trainer.py", here.root / "conf" / "config.yaml"
     own = '        found = {**found, "reach": 2 - abs(self.shift)}\n        job.report(1, found)\n'

@@ -134,6 +134,11 @@ def test_a_metric_that_the_module_logs_can_be_the_one(tmp_path: Path) -> None:
     assert trainer.fit(data, job(tmp_path, metric="val_loss", mode="min"))["val_loss"] < 1.5
 
 
+def test_what_a_module_logs_only_a_fit_can_tell() -> None:
+    assert LightningTrainer(module="nets.Net").reports() is None
+    assert LightningTrainer().reports() == ()
+
+
 def test_answers_overheard_in_validation_equal_those_asked_for(tmp_path: Path) -> None:
     silent = NET.replace("F.cross_entropy(self(x), y))", "F.cross_entropy(self.layers(x), y))")
     scores = []
