@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from mlops_core.errors import DataError
 from mlops_tabular.files import instead
@@ -64,7 +65,7 @@ class Adbc:
                     yield found
 
     def _driver(self) -> Any:
-        scheme = urlsplit(self.url).scheme
+        scheme = self.url.partition("://")[0]
         if scheme not in _ADBC:
             raise DataError(f"there is no ADBC driver for {scheme!r}; there are {', '.join(sorted(_ADBC))}")
         return importlib.import_module(_ADBC[scheme])
@@ -130,15 +131,15 @@ def _told(url: str) -> Iterator[None]:
 
 
 def _shown(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    """Scheme, host and database; of a password with special characters, more is left out rather than less."""
+    scheme, _, rest = url.partition("://")
+    found = re.match(r"(\[[^\]]*\]|[^:/?#]*)(?::\d*)?(/[^?#]*)?", rest.rpartition("@")[2])
+    host, path = found.groups(default="") if found else ("", "")
+    return f"{scheme}://{host}{path}"
 
 
 def _without_secret(text: str, url: str) -> str:
-    try:
-        secret = urlsplit(url).password
-    except ValueError:
-        secret = None
-    for form in {secret, unquote(secret)} if secret else ():
+    found = re.search(r"://[^:/@]*:(.+)@", url)
+    for form in {found[1], unquote(found[1])} if found else ():
         text = text.replace(form, "***")
     return text

@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import psycopg
 import pytest
+from mlops_tabular import sqlrows
 from polars.testing import assert_frame_equal
 
 from mlops_core import file_digest
@@ -291,6 +292,8 @@ def test_sql_refuses_what_would_mix_dtypes(plugins: Plugins, sqlite: str) -> Non
         ("adbc+mysql://user:s3cret@host/db", "there is no ADBC driver for 'mysql'; there are postgresql, sqlite"),
         ("postgresql+psycopg://user:s3cret@127.0.0.1:1/db", "postgresql+psycopg://127.0.0.1/db: connection failed"),
         ("adbc+postgresql://user:s3cret@127.0.0.1:1/db", "postgresql://127.0.0.1/db: "),
+        ("adbc+mysql://user:[s3cret@host/db", "there is no ADBC driver for 'mysql'; there are postgresql, sqlite"),
+        ("adbc+mysql://user:x#s3cret@host/db", "there is no ADBC driver for 'mysql'; there are postgresql, sqlite"),
         ("s3cret", "Could not parse SQLAlchemy URL"),
     ],
 )
@@ -300,6 +303,16 @@ def test_a_password_is_never_told(plugins: Plugins, url: str, message: str) -> N
     assert (
         message in said and "s3cret" not in said.replace("s3cret", "", url == "s3cret") and "s3cret" not in repr(source)
     )
+
+
+def test_a_url_of_any_database_is_shown_without_what_may_be_its_password() -> None:
+    for password in ("s3cret", "s3#cret", "s[3cret", "s3?c/r@et", "s3:cret"):
+        url = f"mysql+driver://ann:{password}@db.host:3306/team?x=1"
+        assert sqlrows._shown(url) == "mysql+driver://db.host/team"
+        assert sqlrows._without_secret(f"no, {password}!", url) == "no, ***!"
+    assert sqlrows._without_secret("no, s3 cret", "mysql://ann:s3%20cret@[::1]/team") == "no, ***"
+    assert sqlrows._shown("mysql://ann:s3%20cret@[::1]:3/team") == "mysql://[::1]/team"
+    assert sqlrows._shown("sqlite:///data/x.db") == "sqlite:///data/x.db"
 
 
 @pytest.mark.parametrize("scheme", ["postgresql+psycopg", "adbc+postgresql", "postgres"])
