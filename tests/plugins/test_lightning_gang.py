@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from lightning_kit import frozen, table
 from mlops_lightning.learning.data import Batches
-from mlops_lightning.learning.gang import _Place, _place_class
+from mlops_lightning.learning.gang import _interface, _Place, _place_class
 from mlops_lightning.learning.tabular import Tabular
 from mlops_lightning.options import Options
 
@@ -81,3 +82,9 @@ def test_each_process_stands_for_a_node_with_one_device(namespace: str) -> None:
     assert isinstance(made, _Place)
     assert (made.main_address, made.main_port) == ("127.0.0.1", 80)
     assert (made.world_size(), made.global_rank(), made.node_rank(), made.local_rank()) == (2, 1, 1, 0)
+
+
+def test_the_interface_of_an_address_is_found() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        assert _interface(probe, "127.0.0.1").startswith("lo")
+        assert _interface(probe, "203.0.113.7") == "", "an address of nobody"

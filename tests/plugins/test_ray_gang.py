@@ -19,8 +19,8 @@ from mlops_ray.runtime import alive, ray_running
 from mlops_ray.sweep import ENVIRONMENT
 from mlops_ray.tuner import RayTuner, Resources
 
-from mlops_core import Trials, api
-from mlops_core.contracts import Choice, Dataset, Distribution, Goal, Tuned
+from mlops_core import api
+from mlops_core.contracts import Choice, Dataset, Distribution, Goal, Trial, Tuned, restore
 from mlops_core.errors import TrainingError
 from mlops_core.flow.objective import TrainerObjective
 
@@ -28,7 +28,7 @@ GOAL = Goal(metric="log_loss", mode="min", seed=1)
 TWO = Resources(cpus=0.5, workers=2)
 # A user's module and an objective around it, which say which processes were at work; to be imported by workers.
 MINE = '''
-import json, os, signal, time
+import ctypes, json, os, signal, time
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -70,12 +70,12 @@ class Net(L.LightningModule):
 
 
 def torn(params, out, report, resources=None, gang=None):
-    """Worker 1 raises at once; the first would wait for it for ever."""
+    """Worker 1 raises at once; the first would wait for it for ever, with x=1 in C, as for a GPU."""
     print("worker", gang.rank, "is here")
     if gang.rank == 1:
         raise ValueError("no such disk")
     while True:
-        time.sleep(0.1)
+        ctypes.CDLL(None).pause() if params["x"] else time.sleep(0.1)
 '''
 
 
@@ -123,6 +123,11 @@ def search(data: Dataset, project: Path, out: Path, options: Any, space: Any, **
 
 def seen(project: Path) -> list[Any]:
     return [json.loads(line) for line in (project / "seen").read_text().splitlines()]
+
+
+def failures(out: Path) -> list[Trial]:
+    """The trials of a search that all failed."""
+    return [restore(Trial, json.loads(line)) for line in (out / "trials.jsonl").read_text().splitlines()]
 
 
 def of_mine(**options: Any) -> dict[str, Any]:
@@ -186,7 +191,9 @@ def test_a_worker_that_is_killed_costs_no_epoch_that_was_kept(project: Path, dat
 def test_what_a_worker_raises_in_training_is_the_reason(project: Path, data: Dataset, out: Path) -> None:
     with pytest.raises(TrainingError, match="all 2 trials failed"):
         search(data, project, out, of_mine(), {"module_options.broken": [0, 1]}, max_failures=0)
-    for trial in Trials(out):
+    found = failures(out)
+    assert len(found) == 2
+    for trial in found:
         where = "worker 1 of 2: " if trial.params["trainer.module_options.broken"] else ""
         assert trial.error.startswith(f"{where}TrainingError: Net failed in training: ")
         assert "ValueError: no such disk" in trial.error
@@ -194,13 +201,18 @@ def test_what_a_worker_raises_in_training_is_the_reason(project: Path, data: Dat
 
 def test_a_worker_that_never_comes_is_not_waited_for(project: Path, out: Path) -> None:
     objective = importlib.import_module("mine_of_gang").torn
-    space = {"x": Distribution(kind="grid", args=([0],))}
+    space = {"x": Distribution(kind="grid", args=([0, 1],))}
     tuner = RayTuner(sampler="grid", resources=TWO, max_failures=0)
-    with pytest.raises(TrainingError, match=r"worker 1 of 2: ValueError: no such disk \(mine_of_gang.py:\d+\)"):
+    with pytest.raises(TrainingError, match="all 2 trials failed"):
         tuner.search(objective, space, GOAL, out, lambda *said: None)
-    log = (out / "trials" / "0000" / "output.log").read_text()
-    assert "worker 0 is here" in log
-    assert "worker 1 is here" in log, "what a worker on another machine printed is there too"
+    found = {t.params["x"]: t for t in failures(out)}
+    assert re.fullmatch(r"worker 1 of 2: ValueError: no such disk \(mine_of_gang.py:\d+\)", found[0].error)
+    assert found[1].error == "its process died (killed, or out of memory)"
+    logs = [(out / "trials" / f"{found[x].number:04d}" / "output.log").read_text() for x in (0, 1)]
+    for log in logs:
+        assert "worker 0 is here" in log
+        assert "the rest waits for it: ValueError: no such disk" in log
+    assert "worker 1 is here" in logs[0], "what a worker on another machine printed is there too"
 
 
 def test_more_workers_than_there_is_room_for_are_refused_at_once(project: Path, data: Dataset, out: Path) -> None:
