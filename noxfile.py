@@ -31,7 +31,7 @@ REAL = ["moto[server]", "lightning", "hatchling", "tritonclient[http,grpc]"]
 EXTRAS = "default,xgboost,lightgbm,grpc,postgres,adbc,s3,signing"
 # What kills processes at a certain moment, or counts what fails under load, has the machine to itself.
 LONERS = ["e2e/test_life", "e2e/test_rollout", "e2e/test_startup", "plugins/test_http_deployer"]
-LONERS += [f"plugins/test_ray_{name}" for name in ("access", "cluster", "serve")]
+LONERS += [f"plugins/test_ray_{name}" for name in ("access", "cluster", "gang", "serve")]
 ALONE = [f"tests/{name}.py" for name in LONERS]
 SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "tests", *(f"--ignore={path}" for path in ALONE)]
 DEMO = HERE / "credit-demo"

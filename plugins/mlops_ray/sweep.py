@@ -110,14 +110,37 @@ def _run(tuner: Search, attempt: Attempt, board: Board, left: int, storage: Path
     )
 
 
+class NewestFirst(TrialScheduler):  # type: ignore[misc]  # Ray is untyped to us
+    """A process that is free takes the newest of the trials that wait.
+
+    It would take the oldest, for which another process is being started, and that one would be given up: trials that
+    take less than a start would run in one process, one after the other, and processes would be started without end.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        return next((t for t in reversed(tune_controller.get_trials()) if t.status == "PENDING"), None)
+
+
+class Unstopped(NewestFirst, FIFOScheduler):  # type: ignore[misc]
+    """Lets each trial run to its end."""
+
+
+class Median(NewestFirst, MedianStoppingRule):  # type: ignore[misc]
+    """Stops what is below the median of the others' means."""
+
+
+class Halving(NewestFirst, AsyncHyperBandScheduler):  # type: ignore[misc]
+    """Stops what falls behind at a rung."""
+
+
 def _scheduler(tuner: Search, goal: Goal) -> TrialScheduler:
     if tuner.scheduler == "none" or goal.objectives:
-        return FIFOScheduler()
+        return Unstopped()
     if tuner.scheduler == "median":
         # a pause, which it offers while it has seen too few, would begin a trial again
-        return MedianStoppingRule(time_attr="step", grace_period=tuner.grace, min_time_slice=math.inf)
+        return Median(time_attr="step", grace_period=tuner.grace, min_time_slice=math.inf)
     # HyperBandScheduler pauses too: its brackets without pauses are what its authors made of it (Li et al. 2020)
-    return AsyncHyperBandScheduler(
+    return Halving(
         time_attr="step",
         max_t=max(100_000, tuner.grace),
         grace_period=tuner.grace,

@@ -56,7 +56,9 @@ def ask(serving: Serving) -> Iterator[Callable[..., Any]]:
     app = create_app(serving)
 
     def call(id: str, rows: Any = ROWS, version: int = 1) -> Any:
-        app._dispatch._answered(app._table, app._table.loaded[version], "plain", id, json.dumps({"rows": rows}).encode(), 0)
+        app._dispatch._answered(
+            app._table, app._table.loaded[version], "plain", id, json.dumps({"rows": rows}).encode(), 0
+        )
         app.flush()
         return next(serving.log.glob("*.jsonl"))
 
