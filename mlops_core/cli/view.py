@@ -152,9 +152,8 @@ def summary(finished: Any, project: Path) -> str:
 
 def progress(stage: str, step: int, scores: Scores) -> str:
     """How far a stage is, in a line."""
-    done = (
-        f"{step} trial{'s' * (step != 1)} done" if stage == "tune" else f"epoch {step}"
-    )  # a trial's own number is another
+    # by its count: a trial's own number is another, for they end in any order
+    done = f"{step} trial{'s' * (step != 1)} done" if stage == "tune" else f"epoch {step}"
     return f"{done}  " + "  ".join(f"{k} {told_score(v)}" for k, v in list(scores.items())[:4] if v == v)
 
 

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tuning_peers.beginnings import of_a_resumed, of_a_run, of_the_floor
 from tuning_peers.contestant import CONTESTANTS
 from tuning_peers.gang import between
 from tuning_peers.trials import Tree, Trials
@@ -31,7 +32,7 @@ Taken = tuple[float, float, float]  # seconds, CPU seconds, MiB of the process i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", help="nothing, fits, memory or gang")
+    parser.add_argument("--only", default="", help="nothing, fits, memory, gang or first")
     given = parser.parse_args()
     print(f"one minute's load average at the beginning: {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(prefix="mlops-bench-") as name:
@@ -52,6 +53,19 @@ def main() -> None:
             for workers in (1, 2):
                 middle, longest = between(Path(name) / str(workers), workers)
                 print(f"  {workers} a trial: {middle:.2f} s, at most {longest:.2f}", flush=True)
+        if given.only in ("", "first"):
+            print("seconds to the first finished trial")
+            floors, runs = zip(*[(of_the_floor(), of_a_run(Path(name) / f"run{i}")) for i in range(3)], strict=True)
+            floor, run = statistics.median(floors), statistics.median(runs)
+            print(
+                f"  a cold 'mlops run' of the credit recipe {run:.1f} s, {run / floor:.1f}x that of bare Ray with a process"
+            )
+            print(f"  that has imported torch, Lightning and Tune ({floor:.1f} s)", flush=True)
+            (Path(name) / "resumed").mkdir()
+            fresh, resumed, twice = of_a_resumed(Path(name) / "resumed")
+            print(
+                f"  of a fresh search {fresh:.1f} s, after kill -9 in its middle {resumed:.1f} s; {twice} trials done twice"
+            )
 
 
 def compare(what: str, trials: Trials, folder: Path, repeats: int, without: tuple[str, ...] = ()) -> dict[str, Taken]:
