@@ -58,13 +58,13 @@ def main() -> None:
             floors, runs = zip(*[(of_the_floor(), of_a_run(Path(name) / f"run{i}")) for i in range(3)], strict=True)
             floor, run = statistics.median(floors), statistics.median(runs)
             print(
-                f"  a cold 'mlops run' of the credit recipe {run:.1f} s, {run / floor:.1f}x that of bare Ray with a process"
+                f"  a cold 'mlops run' of the credit recipe {run:.1f} s: {run / floor:.1f}x the {floor:.1f} s of bare Ray"
             )
-            print(f"  that has imported torch, Lightning and Tune ({floor:.1f} s)", flush=True)
+            print("  and one process that has imported torch, Lightning and Tune", flush=True)
             (Path(name) / "resumed").mkdir()
             fresh, resumed, twice = of_a_resumed(Path(name) / "resumed")
             print(
-                f"  of a fresh search {fresh:.1f} s, after kill -9 in its middle {resumed:.1f} s; {twice} trials done twice"
+                f"  a fresh search {fresh:.1f} s, after kill -9 in its middle {resumed:.1f} s; {twice} trials done twice"
             )
 
 
