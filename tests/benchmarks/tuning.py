@@ -58,14 +58,12 @@ def main() -> None:
             floors, runs = zip(*[(of_the_floor(), of_a_run(Path(name) / f"run{i}")) for i in range(3)], strict=True)
             floor, run = statistics.median(floors), statistics.median(runs)
             print(
-                f"  a cold 'mlops run' of the credit recipe {run:.1f} s: {run / floor:.1f}x the {floor:.1f} s of bare Ray"
+                f"  a cold 'mlops run' of the credit recipe {run:.1f} s, {run / floor:.1f}x the floor of {floor:.1f} s"
             )
-            print("  and one process that has imported torch, Lightning and Tune", flush=True)
+            print("  (bare Ray and one process that has imported torch, Lightning and Tune)", flush=True)
             (Path(name) / "resumed").mkdir()
             fresh, resumed, twice = of_a_resumed(Path(name) / "resumed")
-            print(
-                f"  a fresh search {fresh:.1f} s, after kill -9 in its middle {resumed:.1f} s; {twice} trials done twice"
-            )
+            print(f"  a fresh search {fresh:.1f} s, after kill -9 in its middle {resumed:.1f} s; done twice: {twice}")
 
 
 def compare(what: str, trials: Trials, folder: Path, repeats: int, without: tuple[str, ...] = ()) -> dict[str, Taken]:
