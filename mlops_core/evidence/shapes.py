@@ -20,12 +20,13 @@ class Shapes:
     200 predictions of the stable version choose the cuts and are not counted: their 40 quantiles, and just under those
     that come again; the 40 most frequent classes, and one for all others. Against 'no distance is over d' the
     e-processes of all cuts and both signs are averaged (Vovk and Wang, 2021); against 'some distance is over d' the
-    smallest counts, and between two cuts the worst is conceded.
+    smallest counts, and between two cuts the worst is conceded, but where they touch: no number lies there.
     """
 
     def __init__(self, tolerance: float) -> None:
         self.tolerance = tolerance
         self.cuts: Array | None = None
+        self._touching = np.zeros(0, np.int64)  # the places of cuts just under the next
         self._kind = ""
         self._counts: dict[str, Array] = {}
         self._held: dict[str, list[Array]] = {"stable": [], "candidate": []}
@@ -56,6 +57,7 @@ class Shapes:
                 seen = np.unique(np.quantile(first[:FIRST], np.arange(1, CUTS + 1) / (CUTS + 1)))
             # Of a value that comes again the share under it counts too: else a fall from there to anywhere is unseen.
             seen = np.union1d(seen, np.nextafter(np.intersect1d(seen, again), -np.inf))
+            self._touching = 1 + np.flatnonzero(np.nextafter(seen[:-1], np.inf) == seen[1:])
         elif len(seen) > CUTS:
             seen = np.sort(seen[np.argsort(-often, kind="stable")[:CUTS]])
         self.cuts = seen
@@ -83,9 +85,15 @@ class Shapes:
         widest = int(np.argmax(np.abs(candidate.mean - stable.mean)))
         return Judgement(
             harm=float(apart(stable, candidate, self.tolerance)),
-            safe=float(together(stable, candidate, self.tolerance, numbers)),
+            safe=float(together(stable, candidate, self.tolerance, numbers, touching=self._touching)),
             low=last(lambda d: apart(stable, candidate, d, 16) >= -np.log(harm), 0.0, 1.0, 4e-3, 1),
-            high=-last(lambda d: together(stable, candidate, -d, numbers, 16) >= -np.log(safe), -1.0, 0.0, 4e-3, 1),
+            high=-last(
+                lambda d: together(stable, candidate, -d, numbers, 16, self._touching) >= -np.log(safe),
+                -1.0,
+                0.0,
+                4e-3,
+                1,
+            ),
             stable=float(stable.mean[widest]),
             candidate=float(candidate.mean[widest]),
             requests=int(self._counts["candidate"].sum()),
@@ -105,9 +113,14 @@ def apart(stable: Sums, candidate: Sums, distance: float, steps: int = COARSE) -
     return np.logaddexp.reduce(np.concatenate(both, axis=-1), axis=-1) - np.log(2 * both[0].shape[-1])
 
 
-def together(stable: Sums, candidate: Sums, distance: float, numbers: bool, steps: int = COARSE) -> Array:
-    """Log wealth against 'some share differs by at least `distance`'."""
-    left, right = (slice(None, -1), slice(1, None)) if numbers else (slice(None), slice(None))
+def together(
+    stable: Sums, candidate: Sums, distance: float, numbers: bool, steps: int = COARSE, touching: Array = ()
+) -> Array:
+    """Log wealth against 'some share differs by at least `distance`'. From a cut to the next the shares lie between
+    those at both; at the places that are `touching` there is nothing between, so they are those at the first."""
+    left: Array = np.arange(stable.total.shape[-1] - numbers)
+    right = left + numbers
+    right[np.asarray(touching, np.int64)] -= 1
     one, other = (
         exceeds(_part(a, left), _part(b, right), -distance, steps).min(axis=-1)
         for a, b in ((stable, candidate), (candidate, stable))
@@ -115,5 +128,5 @@ def together(stable: Sums, candidate: Sums, distance: float, numbers: bool, step
     return np.minimum(one, other)
 
 
-def _part(sums: Sums, part: slice) -> Sums:
+def _part(sums: Sums, part: Array) -> Sums:
     return sums._replace(count=sums.count[..., part], total=sums.total[..., part])

@@ -183,6 +183,27 @@ def test_a_fall_of_an_answer_that_is_always_the_same_is_seen() -> None:
     assert evidence.findings()[0].state == "harm"
 
 
+@pytest.mark.parametrize(
+    "values,weights", [([0.999], [1.0]), ([0.0, 1.0], [0.7, 0.3]), ([0.1, 0.2, 0.3, 0.9], [0.4, 0.3, 0.2, 0.1])]
+)
+def test_predictions_of_few_values_are_called_safe(values: list[float], weights: list[float]) -> None:
+    """What one value holds is no distance between two cuts: the share just under it and at it are both known."""
+    rng, evidence = np.random.default_rng(23), Evidence([Guard(kind="predictions", tolerance=0.1)], ALPHA)
+    for _ in range(30):
+        for arm, size in (("stable", 400), ("candidate", 100)):
+            evidence.answered(arm, [], rng.choice(values, size, p=weights))  # type: ignore[arg-type]
+    (found,) = evidence.findings()
+    assert found.state == "safe" and found.high <= 0.1, found.words
+
+
+def test_an_answer_that_moves_by_the_least_is_never_safe() -> None:
+    for moved in (np.nextafter(0.5, 0.0), np.nextafter(0.5, 1.0)):
+        evidence = Evidence([Guard(kind="predictions", tolerance=0.5)], ALPHA)
+        evidence.answered("stable", [], [0.5] * 2000)
+        evidence.answered("candidate", [], [moved] * 2000)
+        assert evidence.findings()[0].state == "harm"
+
+
 def test_null_predictions_are_called_shifted_no_more_often_than_declared() -> None:
     for name, candidate in (("the same", EVEN), ("at the tolerance", TILTED)):
         found = until(
@@ -216,6 +237,13 @@ def test_safe_is_said_of_harm_no_more_often_than_declared(clock: Quantiles) -> N
         "predictions at the tolerance": until(
             cells(EVEN, TILTED, 8, 4000, 0.25, ROLLOUTS),
             lambda s, c: together(shares(s, "stable", True), shares(c, "candidate", True), 0.1, True),
+            summed,
+        ),
+        "predictions of two values at the tolerance": until(  # cuts just under 0, at 0, just under 1 and at 1
+            cells(np.array([0, 0.7, 0, 0.3, 0]), np.array([0, 0.6, 0, 0.4, 0]), 20, 2000, 0.25, ROLLOUTS),
+            lambda s, c: together(
+                shares(s, "stable", True), shares(c, "candidate", True), 0.1, True, touching=np.array([1, 3])
+            ),
             summed,
         ),
     }
