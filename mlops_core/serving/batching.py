@@ -17,7 +17,7 @@ TOGETHER = 4096  # rows
 @dataclass(slots=True)
 class _Waiting:
     batch: Batch
-    answer: asyncio.Future[Columns]
+    answer: asyncio.Future[Columns | BaseException]
 
 
 @dataclass(slots=True)
@@ -54,7 +54,10 @@ class Batching:
         found.rows += batch.rows
         if found.rows >= self.size:
             self._answer(model)
-        return await mine.answer
+        answer = await mine.answer
+        if isinstance(answer, BaseException):  # raised here: a future takes no StopIteration
+            raise answer
+        return answer
 
     def _later(self, loop: asyncio.AbstractEventLoop, model: Loaded) -> asyncio.Handle:
         return loop.call_later(self.wait, self._answer, model)
@@ -66,12 +69,11 @@ class Batching:
         waiting = [w for w in found.requests if not w.answer.done()]  # a caller may have left
         if not waiting:
             return
+        given: list[Columns] | list[Columns | BaseException]
         try:
             given = _split(model.predict(_joined(waiting)), [w.batch.rows for w in waiting])
-        except Exception:  # of one of them, perhaps: each finds out for itself
-            for one in waiting:
-                _alone(model, one)
-            return
+        except BaseException:  # of one of them, perhaps: each finds out for itself. A panic in Rust is no Exception
+            given = [_alone(model, w.batch) for w in waiting]
         for one, answer in zip(waiting, given, strict=True):
             one.answer.set_result(answer)
 
@@ -114,8 +116,8 @@ def _split(answer: Columns, rows: list[int]) -> list[Columns]:
     return [{name: v[end - n : end] for name, v in answer.items()} for n, end in zip(rows, ends, strict=True)]
 
 
-def _alone(model: Loaded, one: _Waiting) -> None:
+def _alone(model: Loaded, batch: Batch) -> Columns | BaseException:
     try:
-        one.answer.set_result(model.predict(one.batch.columns))
-    except Exception as error:
-        one.answer.set_exception(error)
+        return model.predict(batch.columns)
+    except BaseException as error:
+        return error

@@ -66,6 +66,26 @@ def test_an_error_stays_with_its_own_request() -> None:
     assert isinstance(answers[1], ServingError)
 
 
+class Panic(BaseException):
+    """What polars and other libraries in Rust raise where they fail: no Exception."""
+
+
+@pytest.mark.parametrize(("raised", "seen"), [(Panic(), Panic), (StopIteration(), RuntimeError)])
+def test_who_waits_hears_of_every_error(raised: BaseException, seen: type[BaseException]) -> None:
+    class Fails(Doubles):
+        def predict(self, columns: Columns) -> Columns:
+            raise raised
+
+    async def soon() -> list[Any]:
+        batch = Batch(columns={"x": np.zeros(1)}, rows=1, unseen=0)
+        crowd = asyncio.gather(*(gathered.predict(model, batch) for _ in range(3)), return_exceptions=True)
+        return await asyncio.wait_for(crowd, 30)
+
+    model: Any = Fails()
+    gathered = Turns()
+    assert [type(error) for error in asyncio.run(soon())] == [seen] * 3
+
+
 def test_a_turn_of_the_loop_that_follows_a_crowded_one_is_answered_as_one() -> None:
     async def turns(*counts: int) -> list[list[int]]:
         found = []
