@@ -1,4 +1,5 @@
-"""A subject is forgotten: rows that match are erased from what was logged, labelled, collected and set aside.
+"""A subject is forgotten: rows that match are erased from what was logged, labelled, collected and set aside, and the
+requests that they came in from the access log.
 
 `where` is column -> value as text; all of it must hold for a row. In the log, the column `id` also means the
 prediction's id or its request's; a pii column is found by its keyed hash, where hashes are kept. Each file is whole at
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,17 +34,18 @@ ROWS = 65_536
 @record
 class Places:
     """Where rows of a subject may be: the prediction log, folders of Parquet that may be rewritten, and folders of
-    Parquet that may not, because others vouch for their bytes."""
+    Parquet that may not, because others vouch for their bytes. `accesses` is the endpoint's access log."""
 
     log: Path
+    accesses: Path | None = None
     loose: tuple[Path, ...] = ()
     sealed: tuple[Path, ...] = ()
 
 
 @record
 class Found:
-    """Rows or labels of the subject: file -> how many. `held` are those that stay, in files that are sealed; `blind`
-    the columns by which nobody can be found in the prediction log, since it does not have them."""
+    """Rows, labels and noted requests of the subject: file -> how many. `held` are rows that stay, in files that are
+    sealed; `blind` the columns by which nobody can be found in the prediction log, since it does not have them."""
 
     files: Mapping[str, int]
     held: Mapping[str, int]
@@ -70,6 +72,7 @@ def erase(places: Places, where: Where, names: Pseudonyms) -> Found:
     with segments.alone(places.log):
         for folder in (places.log, places.log / "labels", *places.loose):
             segments.sweep(folder)
+        _pass(places, subject, erase=False)  # by what names it is known, before anything goes
         gone = _pass(places, subject, erase=True)
         for file, rows in _pass(places, subject, erase=True).items():  # failures that were logged before the answer
             gone[file] = gone.get(file, 0) + rows
@@ -108,19 +111,28 @@ def _signatures(log: Path) -> list[Kept]:
 def _before(places: Places, file: str, subject: _Subject) -> bool:
     """Whether what is left in a file was there when we began; a request that came since is no failure."""
     path = places.log / file
+    if places.accesses and file.startswith(places.accesses.name):
+        seen = _lines(places.log.parent / file)
+        return any(line["time"] <= subject.began for line in seen if line.get("id") in subject.asked)
     return not (path.suffix == ".jsonl" and path.parent == places.log and subject.newest(path) > subject.began)
 
 
 class _Subject:
     """Tells whether a row is the subject's. `predictions` and `requests` grow by the ids that its rows were logged
-    under."""
+    under, and `asked` by the ids of requests that are its own beyond doubt."""
 
     def __init__(self, log: Path, where: Where, names: Pseudonyms) -> None:
         self.log, self.where, self.names = log, where, names
         self.began = time.time() - WAIT
         self.predictions: set[str] = {where["id"]} if set(where) == {"id"} else set()
         self.requests: set[str] = {where["id"], where["id"].rpartition("-")[0]} if set(where) == {"id"} else set()
+        self.asked: set[str] = {where["id"]} if set(where) == {"id"} else set()
         self._kept: dict[int, Kept | None] = {}
+
+    def logged(self, predictions: Sequence[str]) -> None:
+        """These ids of predictions are the subject's."""
+        self.predictions |= set(predictions) | {i.rpartition("-")[0] for i in predictions if i.endswith("-0")}
+        self.asked |= {i.rpartition("-")[0] for i in predictions}
 
     def rows(self, line: Mapping[str, Any]) -> list[int]:
         """The places of the subject's rows in a line of the log."""
@@ -212,25 +224,42 @@ def equal(column: pl.Series, value: str) -> pl.Series:
 
 
 def _pass(places: Places, subject: _Subject, *, erase: bool) -> dict[str, int]:
-    """File -> rows of the subject, in every file that may be rewritten; the labels last, by their predictions."""
-    found: dict[str, int] = {}
+    """File -> rows of the subject, in every file that may be rewritten. What is found by the ids of its rows comes
+    after them, but goes before: an erasure that is killed in between can still be finished."""
+    parts = (_rows(places, subject, erase), _named(places, subject, erase))
+    return {file: n for part in (reversed(parts) if erase else parts) for file, n in part if n}
 
-    def count(path: Path, rows: int, root: Path) -> None:
-        if rows:
-            found[str(path.relative_to(root))] = rows
 
+def _rows(places: Places, subject: _Subject, erase: bool) -> Iterator[tuple[str, int]]:
     for path in sorted(places.log.glob("*.jsonl")):
-        count(path, _segment(path, subject, erase), places.log)
+        yield path.name, _segment(path, subject, erase)
     for path in sorted(places.log.glob("*.parquet")):
-        count(path, _table(path, subject.of, erase, subject.predictions), places.log)
+        yield path.name, _table(path, subject.of, erase, subject)
     for folder in places.loose:
         for path in sorted(folder.glob("*.parquet")):
-            count(path, _table(path, subject.of, erase), folder.parent)
+            yield str(path.relative_to(folder.parent)), _table(path, subject.of, erase)
+
+
+def _named(places: Places, subject: _Subject, erase: bool) -> Iterator[tuple[str, int]]:
     for path in sorted((places.log / "labels").glob("*.jsonl")):
-        count(path, _labels(path, subject.predictions, erase), places.log)
+        yield f"labels/{path.name}", _lines_of(path, subject.predictions, erase)
     for path in sorted((places.log / "labels").glob("*.parquet")):
-        count(path, _table(path, lambda f: f["id"].is_in(list(subject.predictions)), erase), places.log)
-    return found
+        yield f"labels/{path.name}", _table(path, lambda f: f["id"].is_in(list(subject.predictions)), erase)
+    yield from _accesses(places, subject.asked, erase)
+
+
+def _accesses(places: Places, asked: set[str], erase: bool) -> Iterator[tuple[str, int]]:
+    from mlops_core.serving.access_log import still
+
+    path = places.accesses
+    if path is None or not any(path.parent.glob(f"{path.name}*")):
+        return
+    with still(path):
+        if erase:
+            for left in path.parent.glob(f".{path.name}.*"):  # by an erasure that was killed
+                left.unlink()
+        for file in sorted(path.parent.glob(f"{path.name}*")):
+            yield file.name, _lines_of(file, asked, erase)
 
 
 def _held(places: Places, where: Where, names: Pseudonyms) -> dict[str, int]:
@@ -260,6 +289,8 @@ def _segment(path: Path, subject: _Subject, erase: bool) -> int:
         said = numbers(line) if "features" in line else [0]
         subject.predictions |= {f"{line['id']}-{said[i]}" for i in places if i < len(said)}
         subject.requests.add(line["id"])
+        if "features" in line:
+            subject.asked.add(line["id"])
         if len(places) == line["rows"]:
             subject.predictions.add(line["id"])
             return b""
@@ -286,7 +317,7 @@ def _without(line: Mapping[str, Any], places: set[int]) -> dict[str, Any]:
     return {**line, **columns, "rows": len(left), "numbers": [said[i] for i in left]}
 
 
-def _labels(path: Path, predictions: set[str], erase: bool) -> int:
+def _lines_of(path: Path, ids: set[str], erase: bool) -> int:
     import orjson
 
     count = 0
@@ -294,7 +325,7 @@ def _labels(path: Path, predictions: set[str], erase: bool) -> int:
     def change(text: bytes) -> bytes:
         nonlocal count
         try:
-            mine = orjson.loads(text)["id"] in predictions
+            mine = orjson.loads(text)["id"] in ids
         except (ValueError, KeyError, TypeError):
             return text
         count += mine
@@ -309,19 +340,15 @@ def _labels(path: Path, predictions: set[str], erase: bool) -> int:
     return count
 
 
-def _table(
-    path: Path, mine: Callable[[pl.DataFrame], pl.Series], erase: bool, predictions: set[str] | None = None
-) -> int:
+def _table(path: Path, mine: Callable[[pl.DataFrame], pl.Series], erase: bool, subject: _Subject | None = None) -> int:
     """Rows of the subject in a Parquet file, piece by piece; with `erase` the file is written again without them."""
     count = 0
     with contextlib.suppress(FileNotFoundError):
         for piece in _pieces(path):
             hit = mine(piece)
             count += int(hit.sum())
-            if predictions is not None and "id" in piece.columns and hit.any():
-                ids = piece["id_"] if "id_" in piece.columns else piece["id"]
-                predictions |= set(ids.filter(hit).to_list())
-                predictions |= {i.rpartition("-")[0] for i in ids.filter(hit).to_list() if i.endswith("-0")}
+            if subject is not None and "id" in piece.columns and hit.any():
+                subject.logged((piece["id_"] if "id_" in piece.columns else piece["id"]).filter(hit).to_list())
         if erase and count:
             with Parts(path) as parts:
                 for piece in _pieces(path):

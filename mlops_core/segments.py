@@ -66,7 +66,7 @@ class Appender:
                 self._open(hour)
             assert self._file is not None
             fcntl.flock(self._file, fcntl.LOCK_EX)
-            if _is(self._path, self._file) and os.fstat(self._file).st_size < BYTES:
+            if is_at(self._path, self._file) and os.fstat(self._file).st_size < BYTES:
                 return self._file
             self.close()
 
@@ -92,7 +92,7 @@ def locked(path: Path) -> Iterator[None]:
     while True:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if _is(path, file.fileno()):
+            if is_at(path, file.fileno()):
                 yield
                 return
 
@@ -183,7 +183,8 @@ def sync_folder(folder: Path) -> None:
             os.close(file)
 
 
-def _is(path: Path, file: int) -> bool:
+def is_at(path: Path, file: int) -> bool:
+    """Whether this open file still has this name."""
     try:
         named, opened = path.stat(), os.fstat(file)
     except FileNotFoundError:

@@ -1,12 +1,13 @@
-"""Erases a subject's rows from the prediction log, its labels, windows and quarantine; the endpoint may go on.
+"""Erases a subject's rows from the prediction log, its labels, windows and quarantine, and their requests from the
+access log; the endpoint may go on.
 
 mlops forget --where id=0198c3-... --reason "request 17 of the data protection officer"
 mlops forget --where email=- --reason "..."      reads the value from standard input, out of the shell's history
 
 A row is the subject's where all that is given holds. 'id' is the id of a prediction or of its request too. Columns
-with role pii can be looked for where 'privacy: {pii: hash}' keeps their hashes. The audit keeps how many rows went
-from which file, and a pseudonym of the subject. Frozen data sets are not changed: it says where the subject is still
-in them.
+with role pii can be looked for where 'privacy: {pii: hash}' keeps their hashes. The audit keeps how many rows or lines
+went from which file, and a pseudonym of the subject. Frozen data sets are not changed: it says where the subject is
+still in them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for file, rows in found.files.items():
         print(f"{rows:>9,} erased from {file}")
-    erased = f"{found.rows:,} rows and labels erased; looked again: nothing is found"
+    erased = f"{found.rows:,} rows, labels and requests erased; looked again: nothing is found"
     print(erased if found.rows else "nothing was found that could be erased")
     for column in found.blind:
         print(f"the prediction log has no column {column!r} to find anybody by; it knows the ids of predictions")

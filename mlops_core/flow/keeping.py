@@ -109,6 +109,7 @@ def forget(context: Context, where: Mapping[str, str], reason: str) -> Found:
             raise UsageError("forget: the reason names the subject, and the audit keeps it for ever; say it otherwise")
     places = Places(
         log=workspace.serve / "log",
+        accesses=workspace.serve / "access.log",
         loose=(workspace.state / "quarantine", workspace.state / "windows"),
         sealed=(workspace.state / "data", workspace.state / "work"),
     )

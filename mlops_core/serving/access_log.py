@@ -1,23 +1,28 @@
 """The access log: one JSON line for each request, appended off the hot path, in a few files of bounded size.
 
 All processes of an endpoint append to the same file, each a batch with one write(2). Who finds it too large renames
-it; the others notice and follow. What cannot be written is dropped and counted: requests never wait for it. It
-tells who asked for what and how it went, never a query, a body or a key's secret.
+it; the others notice and follow, also where a subject was forgotten and it was written anew. What cannot be written
+is dropped and counted: requests never wait for it. It tells who asked for what and how it went, never a query, a body
+or a key's secret.
 
     access.log  access.log.1 ... access.log.3     {time, id, method, path, status, version, arm, seconds, bytes, key}
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from mlops_core.segments import is_at
 from mlops_core.serving.state import hold
 
 EVERY = 0.2
@@ -77,19 +82,37 @@ class AccessLog:
 
     def _append(self, data: bytes) -> None:
         """Opened for each batch, so that a file that somebody else has renamed is never written to for long."""
-        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
+        with _opened(self.path) as file:
             os.write(file, data)
             if os.fstat(file).st_size < self.bytes:
                 return
-            with hold(self.path.with_name(".access.lock")):
-                if os.stat(self.path).st_ino == os.fstat(file).st_ino:
-                    self._turn()
-        finally:
-            os.close(file)
+        with still(self.path):
+            if self.path.exists() and self.path.stat().st_size >= self.bytes:
+                self._turn()
 
     def _turn(self) -> None:
         names = [self.path, *(self.path.with_name(f"{self.path.name}.{n}") for n in range(1, KEPT + 1))]
         for newer, older in reversed(list(pairwise(names))):
             if newer.exists():
                 newer.replace(older)
+
+
+@contextlib.contextmanager
+def still(path: Path) -> Iterator[None]:
+    """Nobody renames a file of the log at `path` meanwhile."""
+    with hold(path.with_name(".access.lock")):
+        yield
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """What has this name now, to append to. Nobody writes it anew meanwhile."""
+    while True:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if is_at(path, file):
+                yield file
+                return
+        finally:
+            os.close(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from mlops_core.errors import UsageError
 from mlops_core.feedback import Label, LabelLog, read_labels
 from mlops_core.forgetting import Places, erase, look
 from mlops_core.privacy import Pseudonyms
+from mlops_core.serving.access_log import AccessLog
 from mlops_core.windows import collect, compact
 
 EMAIL = "canary@example.org"
@@ -134,6 +136,70 @@ def test_settled_labels_are_erased_with_their_predictions(places: Places, names:
     assert erase(places, {"id": "late"}, names).files == {"labels/20260131.parquet": 1}  # named by the label alone
 
 
+def asked_of(access: Path) -> list[str]:
+    return [json.loads(t)["id"] for p in access.parent.glob("access.log*") for t in p.read_text().splitlines()]
+
+
+@pytest.fixture
+def access(places: Places) -> Path:
+    """What the endpoint noted of its requests, in a file that was turned and in the one it writes."""
+    path = places.log.parent / "access.log"
+    path.with_name("access.log.1").write_text("".join(f'{{"time": 1.0, "id": "{i}"}}\n' for i in ("own", "other", "")))
+    path.write_text("".join(f'{{"time": 2.0, "id": "{i}"}}\n' for i in ("batch", "own", "late", "ow")))
+    return path
+
+
+@pytest.mark.parametrize("settled", [False, True], ids=["segments", "parts"])
+@pytest.mark.parametrize(
+    ("where", "left"),
+    [
+        ({"email": EMAIL}, ["", "late", "other", "ow"]),
+        ({"age": "78"}, ["", "batch", "late", "other", "ow"]),
+        ({"id": "batch-1"}, ["", "late", "other", "ow", "own", "own"]),
+        ({"id": "late"}, ["", "batch", "other", "ow", "own", "own"]),
+    ],
+)
+def test_the_requests_of_a_subject_leave_the_access_log(
+    places: Places, names: Pseudonyms, access: Path, where: dict[str, str], left: list[str], settled: bool
+) -> None:
+    if settled:
+        compact(places.log, now=time.time() + 7200)
+    places = dataclasses.replace(places, accesses=access)
+    (access.parent / ".access.log.1.99").write_text("what a killed erasure left")
+    before = look(places, where, names)
+    gone = erase(places, where, names)
+    assert sorted(asked_of(access)) == left
+    counts = {file: n for file, n in gone.files.items() if file.startswith("access")}
+    assert counts == {file: n for file, n in before.files.items() if file.startswith("access")}
+    assert sum(counts.values()) == 7 - len(left) and look(places, where, names).files == {}
+    assert sorted(p.name for p in access.parent.glob(".access*")) == [".access.lock"]
+
+
+def test_an_access_log_that_is_being_written_and_turned_loses_no_other_line(
+    places: Places, names: Pseudonyms, tmp_path: Path
+) -> None:
+    path, count = tmp_path / "serve" / "access.log", 3000
+    names.of("email", EMAIL)  # makes the folder
+    logs = [AccessLog(path, bytes=40_000) for _ in range(2)]
+
+    def write(log: AccessLog, first: int) -> None:
+        for i in range(first, count, 2):
+            log.add({"time": time.time(), "id": "own" if i % 10 == 0 else f"r{i}"})
+            if i % 7 == 0:
+                log.flush()
+        log.close()
+
+    places = dataclasses.replace(places, accesses=path)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        writing = [pool.submit(write, log, first) for first, log in enumerate(logs)]
+        while not all(w.done() for w in writing):
+            erase(places, {"id": "own"}, names)
+        assert [w.result() for w in writing] == [None, None]
+    erase(places, {"id": "own"}, names)
+    assert [log.dropped for log in logs] == [0, 0]
+    assert sorted(asked_of(path)) == sorted(f"r{i}" for i in range(count) if i % 10)
+
+
 def test_erasing_while_a_replica_writes_loses_nothing_else(places: Places, names: Pseudonyms, tmp_path: Path) -> None:
     appender, count = segments.Appender(places.log), 400
 
@@ -156,6 +222,8 @@ def test_erasing_while_a_replica_writes_loses_nothing_else(places: Places, names
 def test_a_killed_erasure_leaves_whole_files_and_is_finished_by_the_next(
     places: Places, names: Pseudonyms, tmp_path: Path
 ) -> None:
+    access = places.log.parent / "access.log"
+    access.write_text("".join(f'{{"time": 1.0, "id": "h{hour}-{i}"}}\n' for hour in range(40) for i in range(300)))
     for hour in range(40):
         lines = [kit.line(f"h{hour}-{i}", rows=({"age": 78 if i % 50 == 0 else 30},)) for i in range(300)]
         kit.segment(places.log, *lines, replica=f"{hour}-aa-0")
@@ -166,7 +234,7 @@ def test_a_killed_erasure_leaves_whole_files_and_is_finished_by_the_next(
         from mlops_core.privacy import Pseudonyms
         print("begun", flush=True)
         forgetting.WAIT = 0
-        places = forgetting.Places(log=Path({str(places.log)!r}))
+        places = forgetting.Places(log=Path({str(places.log)!r}), accesses=Path({str(access)!r}))
         forgetting.erase(places, {{"age": "78"}}, Pseudonyms(Path({str(names.file)!r})))
     """
     for _ in range(3):
@@ -180,7 +248,8 @@ def test_a_killed_erasure_leaves_whole_files_and_is_finished_by_the_next(
         left = ids_now(places.log)
         assert left.items() <= everything.items()
         assert {age for id, age in everything.items() if id not in left} <= {78}
-    erase(places, {"age": "78"}, names)
+    erase(dataclasses.replace(places, accesses=access), {"age": "78"}, names)
+    assert sorted(asked_of(access)) == sorted(f"h{hour}-{i}" for hour in range(40) for i in range(300) if i % 50)
     left = ids_now(places.log)
     assert 78 not in left.values() and len(left) == len(everything) - 40 * 6 - 1
     assert not [p for p in os.listdir(places.log) if p.startswith(".20")]

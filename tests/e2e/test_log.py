@@ -26,7 +26,7 @@ LOST_SECONDS = EVERY + 0.3  # what is declared, and how late a thread may be on 
 def served(here: Any) -> Iterator[Any]:
     config = here.root / "conf" / "config.yaml"
     text = config.read_text().replace("  - _self_\n", "  - deployer: http\n  - _self_\n")
-    config.write_text(text + "deployer: {auth: none}\n")
+    config.write_text(text + "deployer: {auth: none, access_log: true}\n")
     api.run(here.root)
     try:
         yield here
@@ -119,8 +119,12 @@ def test_forgetting_under_load_fails_no_request_and_loses_no_other_line(served: 
         gone = api.forget(served.root, {"id": "c0-n3"}, reason="request 9")
         time.sleep(0.5)
     api.stop(served.root)
-    assert gone.rows == 1 and not load.failed
+    assert gone.rows == 2 and gone.files["access.log"] == 1 and not load.failed
     assert sorted(logged(log)) == sorted(load.answered.keys() - {"c0-n3"})
+    noted = [json.loads(line) for line in (log.parent / "access.log").read_text().splitlines()]
+    assert sorted(n["id"] for n in noted if n["path"] == "/predict") == sorted(load.answered.keys() - {"c0-n3"})
+    (forgotten,) = (entry for entry in api.audit(served.root)[0] if entry.action == "subject.forgotten")
+    assert forgotten.facts["erased"]["access.log"] == 1
 
 
 def test_a_log_that_cannot_be_written_is_told_and_fails_no_request(served: Any) -> None:

@@ -143,7 +143,7 @@ def _forget(root: Path, state: Path, capfd: pytest.CaptureFixture[str]) -> None:
         api.forget(root, {"email": EMAIL}, reason=f"{EMAIL} asked")
     assert main(["forget", "--project", str(root), "--where", f"salary={SALARY}", "--reason", "request 17"]) == 0
     out = capfd.readouterr().out
-    assert "6 rows and labels erased; looked again: nothing is found" in out
+    assert "6 rows, labels and requests erased; looked again: nothing is found" in out
     assert "still held by data/" in out and SALARY not in out
     log = state / "serve" / "toy" / "log"
     left = [line for path in log.glob("*.jsonl") for line in answers(path)]
