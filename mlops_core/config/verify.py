@@ -176,8 +176,8 @@ class Verifier:
         for name, mode in objectives.items():
             if name == self.values.get("metric"):
                 self.draft.say((*at, name), "it is the metric, which is an objective already", "take it out", key=True)
-            elif name in METRICS or (reported is not None and name not in reported):
-                self._metric((*at, name), name, key=True, more=reported or ())
+            elif not isinstance(name, str) or name in METRICS or (reported is not None and name not in reported):
+                self._metric((*at, str(name)), str(name), key=True, more=reported or ())
             right = METRICS[name].mode if name in METRICS else "min" if name == SIZE else mode
             if mode in ("max", "min") and mode != right:
                 self.draft.say((*at, name), f"{name} is the better the {WAYS[mode]}", f"write {right}")

@@ -396,6 +396,7 @@ GOALS = {
     "objectives: {brier: max}": ":11:23: tuner.objectives.brier: brier is the better the lower; write min",
     "objectives: {auroc: max}": ":11:16: tuner.objectives.auroc: it is the metric, which is an objective already; "
     "take it out",
+    "objectives: {1: min}": ":11:16: tuner.objectives.1: unknown metric '1'; did you mean 'f1'?",
     "objectives: [brier]": ":11:15: tuner.objectives: expected mapping of one of 'max', 'min', got [\"brier\"]",
     "objectives: {brier: min}\n  tolerance: -1": ":12:14: tuner.tolerance: expected number, at least 0, got -1",
     "tolerance: 0.1": ":11:14: tuner.tolerance: there is no further objective to give up the metric for; name one in "
