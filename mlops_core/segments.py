@@ -20,6 +20,7 @@ from pathlib import Path
 BYTES = 64 * 1024 * 1024
 HOUR = 3600.0
 SPARED = ".followed"
+EXPIRED = ".expired"
 SETTLED = 600.0  # seconds after its hour when nobody writes to a segment any more
 
 
@@ -122,13 +123,50 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """One process at a time turns, reads into a window, or rewrites the files of `folder`. Where the folder cannot
-    be written there is nothing to wait for."""
+def alone(folder: Path, wait: bool = True) -> Iterator[None]:
+    """One process at a time turns, reads into a window, rewrites or removes the files of `folder`. Where the folder
+    cannot be written there is nothing to wait for. Without `wait`, raises BlockingIOError where another is at it."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            fcntl.flock(stack.enter_context((folder / ".lock").open("ab")), fcntl.LOCK_EX)
+        try:
+            lock = stack.enter_context((folder / ".lock").open("ab"))
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
         yield
+
+
+def expire(folder: Path, before: float, *, noted: bool = False) -> dict[str, int]:
+    """Removes what was logged or labelled before that time (Unix seconds), in whole hours (labels: whole days once
+    they are settled): file -> bytes.
+
+    With `noted`, what goes is written down first for whoever asks `noted`; then it waits for nobody: BlockingIOError.
+    """
+    gone: dict[str, int] = {}
+    with alone(folder, wait=not noted), contextlib.ExitStack() as stack:
+        for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.parquet"), *(folder / "labels").glob("*.*")]):
+            lasts = HOUR * (24 if path.parent != folder and path.suffix == ".parquet" else 1)
+            if began(path) + lasts + SETTLED > before:
+                continue
+            if noted and not gone:
+                file = stack.enter_context((folder / EXPIRED).open("a"))
+            with contextlib.suppress(OSError):
+                name, size = str(path.relative_to(folder)), path.stat().st_size
+                if noted:
+                    print(name, size, sep="\t", file=file, flush=True)
+                path.unlink()
+                gone[name] = size
+    return gone
+
+
+def noted(folder: Path) -> dict[str, int]:
+    """What an endpoint removed since this was asked last: file -> bytes."""
+    with alone(folder), contextlib.suppress(FileNotFoundError):
+        lines = (folder / EXPIRED).read_text().splitlines()
+        (folder / EXPIRED).unlink()
+        return {name: int(size) for name, _, size in (line.partition("\t") for line in lines)}
+    return {}
 
 
 def sweep(folder: Path) -> None:

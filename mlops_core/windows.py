@@ -96,22 +96,6 @@ def compact(serving_log: Path, now: float | None = None) -> int:
     return count
 
 
-def expire(serving_log: Path, before: float) -> dict[str, int]:
-    """Removes what was logged or labelled before that time (Unix seconds), in whole hours (labels: whole days once
-    they are settled): file -> bytes."""
-    folder, gone = Path(serving_log), {}
-    with segments.alone(folder):
-        for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.parquet"), *(folder / "labels").glob("*.*")]):
-            lasts = segments.HOUR * (24 if path.parent != folder and path.suffix == ".parquet" else 1)
-            if segments.began(path) + lasts + segments.SETTLED > before:
-                continue
-            with contextlib.suppress(OSError):
-                size = path.stat().st_size
-                path.unlink()
-                gone[str(path.relative_to(folder))] = size
-    return gone
-
-
 def _about(folder: Path, version: int) -> Kept | None:
     """What a version's rows are; None where it has none."""
     there = (folder / f"signature-{version}.json").exists()

@@ -38,7 +38,7 @@ class Serving:
     line in `state`/access.log. `batching` {size, wait}: requests of one version are predicted together, up to `size`
     rows, for which the first may wait `wait` seconds; empty for those that come at the same moment. ONNX Runtime uses
     `threads` for a prediction. `privacy`: the log drops columns with role pii, or keeps hashes of their values, keyed
-    by `state`/privacy.key.
+    by `state`/privacy.key. What was logged or labelled more than `retention` seconds ago is removed; 0: nothing is.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Serving:
     replicas: int = 1
     request_timeout: float = 30.0
     privacy: Literal["drop", "hash"] = "drop"
+    retention: float = 0.0
     access_log: bool = False
     batching: Mapping[str, float] = field(default_factory=dict)
     threads: int = 1

@@ -10,6 +10,7 @@ from mlops_core.flow import signing
 from mlops_core.flow.context import Context
 from mlops_core.flow.proving import CHAMPION
 from mlops_core.ledger import whoami
+from mlops_core.privacy import seconds
 from mlops_core.rollout.plan import planned
 from mlops_core.rollout.shares import Share, shares
 
@@ -31,7 +32,7 @@ def desired(context: Context, restore: bool = True, back: int = 0) -> Serving | 
     rollout = workspace.ledger.rollout(d.name)
     answering: tuple[Share, ...] = (Share(version=number, weight=100.0, role="stable"),)
     options: dict[str, Any] = {k: d.deployer.options[k] for k in ("max_rows", "max_bytes") if k in d.deployer.options}
-    options["privacy"] = d.privacy.get("pii", "drop")
+    options |= {"privacy": d.privacy.get("pii", "drop"), "retention": seconds(d.privacy.get("retention", ""))}
     if rollout and rollout.active:
         plan, answering = planned(rollout.plan), shares(rollout)
         options |= {"sticky": plan.sticky, "salt": rollout.id, "deadline": plan.deadline}

@@ -42,18 +42,18 @@ def follow(context: Context, rollout: Rollout | None) -> None:
 
 def tidy(context: Context, now: float | None = None) -> dict[str, int]:
     """Compacts the prediction log, and removes what is older than `privacy.retention`: file -> bytes. What went is
-    said in the audit."""
-    from mlops_core.windows import compact, expire
+    said in the audit, also what the endpoint has removed since."""
+    from mlops_core.windows import compact
 
     d, now = context.declaration, time.time() if now is None else now
     log, age = context.workspace.serve / "log", seconds(d.privacy.get("retention", ""))
     if log.exists():
         follow(context, context.workspace.ledger.rollout(d.name))
         compact(log, now)
-    if not age:
-        return {}
-    gone = expire(log, now - age) if log.exists() else {}
-    for folder in (context.workspace.state / "windows", context.workspace.state / "quarantine"):
+    gone = segments.noted(log) if log.exists() else {}
+    if age and log.exists():
+        gone |= segments.expire(log, now - age)
+    for folder in (context.workspace.state / "windows", context.workspace.state / "quarantine") if age else ():
         for path in sorted(folder.glob("*.parquet")):
             if path.stat().st_mtime < now - age:
                 gone[f"{folder.name}/{path.name}"] = path.stat().st_size
@@ -63,7 +63,7 @@ def tidy(context: Context, now: float | None = None) -> dict[str, int]:
             actor=whoami(),
             action="log.expired",
             subject=d.name,
-            reason=f"older than {d.privacy['retention']}",
+            reason=f"older than {d.privacy.get('retention') or 'was declared'}",
             facts={"files": len(gone), "bytes": sum(gone.values()), "first": min(gone), "last": max(gone)},
         )
     return gone

@@ -341,7 +341,7 @@ def _open_log(table: Table) -> PredictionLog:
 
 
 def _keep(kept: PredictionLog, table: Table) -> None:
-    kept.names = pseudonyms(table.serving)
+    kept.names, kept.retention = pseudonyms(table.serving), table.serving.retention
     models: list[Known] = [*table.loaded.values(), *table.guests.values()]
     for model in models:
         kept.keep(model.version, model.bundle)

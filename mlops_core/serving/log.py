@@ -4,7 +4,8 @@ A request leaves its columns in a bounded queue; a thread turns them into JSON l
 one write(2) to this replica's own segment, so that lines of different replicas never mix. What is written is
 with the operating system: a killed process loses at most `EVERY` seconds, a power cut what the kernel had not
 yet put on the disk (there is no fsync but when a segment is closed). When the disk is full or the folder is
-gone, requests go on, lines are dropped and counted, and the log tries again with the next batch.
+gone, requests go on, lines are dropped and counted, and the log tries again with the next batch. What is older than
+`retention` is removed now and then, when nobody else is at the files.
 
     <log>/<UTC hour>-<replica>.jsonl      one line per version that was asked, see `Entry`
     <log>/signature-<version>.json        what the columns are, for whoever reads the log
@@ -27,7 +28,7 @@ import orjson
 from mlops_core.bundle import Bundle, to_orjson, to_plain
 from mlops_core.contracts import Columns, Serving, Signature, plain
 from mlops_core.privacy import KEY, Pseudonyms
-from mlops_core.segments import Appender
+from mlops_core.segments import Appender, expire
 
 Logged = dict[str, dict[str, Any]]  # features and answer, column by column
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -36,6 +37,7 @@ EVERY = 0.2
 ROWS_WAITING = 200_000
 BYTES_WAITING = 256 * 1024 * 1024  # of the requests that the rows came in
 AT_ONCE = 500  # requests turned into lines for one write
+EXPIRED_EVERY = 600.0  # seconds between two looks for what is too old
 LATE = 5.0  # seconds that a line may wait until that is told
 log = logging.getLogger("mlops_core.serving")
 
@@ -88,6 +90,7 @@ class PredictionLog:
     ) -> None:
         self.folder = Path(folder)
         self.names = names
+        self.retention = 0.0  # seconds; 0: nothing is removed
         self.every = every
         self.limit = waiting
         self.written = 0
@@ -187,8 +190,20 @@ class PredictionLog:
         return thread
 
     def _run(self) -> None:
+        looked = time.monotonic()
         while not self._stop.wait(self.every):
             self.flush()
+            if self.retention and time.monotonic() > looked + EXPIRED_EVERY:
+                looked = time.monotonic()
+                self._expire()
+
+    def _expire(self) -> None:
+        try:
+            expire(self.folder, time.time() - self.retention, noted=True)
+        except BlockingIOError:
+            return  # a window is read now, or somebody forgotten: there will be another look
+        except OSError as error:
+            log.error("prediction log %s: what is too old cannot be removed: %s", self.folder, error)
 
     def _line(self, at: float, entry: Entry) -> bytes:
         line: dict[str, Any] = {"id": entry.id, "time": round(at, 6), "version": entry.version, "role": entry.role}

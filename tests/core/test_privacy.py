@@ -24,9 +24,10 @@ from mlops_core.errors import DataError, StoreError
 from mlops_core.features import load_onnx
 from mlops_core.feedback import Label, LabelLog
 from mlops_core.privacy import KEY, Pseudonyms, personal, seconds, trace
+from mlops_core.segments import expire
 from mlops_core.serving import create_app
 from mlops_core.validation import freeze, infer_contract
-from mlops_core.windows import collect, compact, expire
+from mlops_core.windows import collect, compact
 
 CANARY = "canary@example.org"
 SAMPLES: dict[str, Any] = {

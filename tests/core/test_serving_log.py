@@ -261,6 +261,59 @@ def test_replicas_write_their_own_segments(tmp_path: Path, tiny_bundle: Callable
     assert not [p for p in os.listdir(tmp_path / "log") if p.startswith(".")]
 
 
+def old_segment(folder: Path, hours: float, name: str = "1-aa-0.jsonl") -> Path:
+    path = folder / f"{time.strftime('%Y%m%dT%H', time.gmtime(time.time() - hours * 3600))}-{name}"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}\n")
+    return path
+
+
+def gone(*paths: Path) -> bool:
+    end = time.monotonic() + 20
+    while any(p.exists() for p in paths) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not any(p.exists() for p in paths)
+
+
+def test_an_endpoint_that_runs_for_long_removes_what_is_too_old(
+    log: PredictionLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging_room, "EXPIRED_EVERY", 0.05)
+    log.add(entry("a"))
+    log.flush()
+    old = [old_segment(log.folder, 30), old_segment(log.folder, 30, "1-aa-0-v1.parquet")]
+    old.append(old_segment(log.folder / "labels", 30))
+    young = old_segment(log.folder, 20)
+    time.sleep(0.3)
+    assert all(p.exists() for p in old), "no retention is declared"
+    with segments.alone(log.folder):  # as a window that is read, or an erasure
+        log.retention = 24 * 3600.0
+        log.add(entry("b"))
+        end = time.monotonic() + 20
+        while len(written := [line["id"] for line in lines(log.folder) if line]) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert written == ["a", "b"] and all(p.exists() for p in old)
+    assert gone(*old) and young.exists() and (log.folder / "signature-1.json").exists()
+    noted = segments.noted(log.folder)
+    assert noted == {str(p.relative_to(log.folder)): 3 for p in old} and segments.noted(log.folder) == {}
+    assert not caplog.text
+
+
+def test_what_cannot_be_removed_is_told_and_the_log_goes_on(
+    log: PredictionLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging_room, "EXPIRED_EVERY", 0.05)
+    (log.folder / segments.EXPIRED).mkdir()
+    old_segment(log.folder, 30)
+    log.retention = 24 * 3600.0
+    end = time.monotonic() + 20
+    while "too old" not in caplog.text and time.monotonic() < end:
+        time.sleep(0.02)
+    log.add(entry("a"))
+    log.flush()
+    assert "too old" in caplog.text and log.status()["error"] == "" and log.written == 1
+
+
 def test_the_log_follows_to_another_folder(
     tiny_serving: Servings, tmp_path: Path, http: Callable[[Any], httpx.Client]
 ) -> None:

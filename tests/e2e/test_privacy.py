@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mlops_core import api
+from mlops_core import api, segments
 from mlops_core.cli.main import main
 from mlops_core.errors import DataError, UsageError
 from mlops_core.logged import answers
@@ -187,6 +187,12 @@ def test_what_is_older_than_declared_goes_and_the_audit_says_so(served: Any) -> 
     assert not fault and said.reason == "older than 90d" and said.facts["files"] == 2
     api.status(served.root)
     assert len([e for e in api.audit(served.root)[0] if e.action == "log.expired"]) == 1
+    assert json.loads((log.parent / "desired.json").read_text())["serving"]["retention"] == 90 * 86400
+    (log / f"{old}-1-aa-0.jsonl").write_bytes(segment.read_bytes())
+    segments.expire(log, time.time() - 90 * 86400, noted=True)  # as a running endpoint does
+    api.status(served.root)
+    said = next(e for e in api.audit(served.root)[0] if e.action == "log.expired")
+    assert said.facts["files"] == 1 and said.facts["first"] == f"{old}-1-aa-0.jsonl"
 
 
 def test_labels_from_files_with_no_endpoint(served: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
