@@ -139,7 +139,11 @@ def _shown(url: str) -> str:
 
 
 def _without_secret(text: str, url: str) -> str:
+    """An '@' may end the password or be one of it: whatever ends in one is taken out, the longest first."""
     found = re.search(r"://[^:/@]*:(.+)@", url)
-    for form in {found[1], unquote(found[1])} if found else ():
-        text = text.replace(form, "***")
+    parts = found[1].split("@") if found else []
+    for end in range(len(parts), 0, -1):
+        secret = "@".join(parts[:end])
+        for form in {secret, unquote(secret)} - {""}:
+            text = text.replace(form, "***")
     return text

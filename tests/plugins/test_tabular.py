@@ -310,6 +310,7 @@ def test_a_url_of_any_database_is_shown_without_what_may_be_its_password() -> No
         url = f"mysql+driver://ann:{password}@db.host:3306/team?x=1"
         assert sqlrows._shown(url) == "mysql+driver://db.host/team"
         assert sqlrows._without_secret(f"no, {password}!", url) == "no, ***!"
+        assert sqlrows._without_secret(f"no, {password}!", f"{url}&ca=a@b") == "no, ***!"
     assert sqlrows._without_secret("no, s3 cret", "mysql://ann:s3%20cret@[::1]/team") == "no, ***"
     assert sqlrows._shown("mysql://ann:s3%20cret@[::1]:3/team") == "mysql://[::1]/team"
     assert sqlrows._shown("sqlite:///data/x.db") == "sqlite:///data/x.db"
