@@ -164,9 +164,10 @@ def private_folder() -> Iterator[Path]:
 
 
 def _sweep(root: Path) -> None:
+    """Also what has no lock: a worker that was still starting makes the folder of its dead Ray again."""
     for folder in root.glob(PREFIX + "*"):
         with contextlib.suppress(OSError):  # somebody else's
-            if (folder / "lock").exists() and not is_held(folder / "lock") and folder.stat().st_uid == os.getuid():
+            if not is_held(folder / "lock") and folder.stat().st_uid == os.getuid():
                 shutil.rmtree(folder, ignore_errors=True)
 
 
