@@ -46,8 +46,9 @@ def ensure(context: Context) -> bool:
 
 def _overrides(context: Context, rollout: Rollout) -> tuple[str, ...] | None:
     """Those of the command that made the endpoint as it is; None where none should run."""
-    recorded = context.workspace.ledger.desired(rollout.name)
-    return tuple(recorded[1].get("overrides", rollout.overrides)) if recorded else None
+    if context.workspace.ledger.desired(rollout.name) is None:
+        return None
+    return deploying.made_with(context, rollout.overrides)
 
 
 def _start(context: Context, overrides: Sequence[str], lock: IO[bytes]) -> None:

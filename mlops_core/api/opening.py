@@ -29,6 +29,23 @@ def opened(project: Path, overrides: Sequence[str], *, data: bool = False) -> It
         workspace.close()
 
 
+@contextlib.contextmanager
+def as_made(project: Path, overrides: Sequence[str]) -> Iterator[Any]:
+    """The open project for what changes the endpoint by hand. Where no overrides are given, with those of the command
+    that last made it; where these do not fit the declaration any more it holds alone: the way back stays open."""
+    from mlops_core.config import declare
+    from mlops_core.errors import MlopsError
+    from mlops_core.flow import deploying
+
+    with opened(project, overrides) as context:
+        kept = () if overrides else deploying.made_with(context)
+        if kept:
+            with contextlib.suppress(MlopsError):
+                context.declaration = declare(context.workspace.root, kept, data=False)
+                context.workspace.declaration, context.overrides = context.declaration, kept
+        yield context
+
+
 def places(project: Path, overrides: Sequence[str], plugins: Any) -> Callable[[str], str]:
     """Where a value is written; the composed origins are only worked out when a cause is to be told."""
     from functools import cache

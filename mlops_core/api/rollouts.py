@@ -1,4 +1,7 @@
-"""Which version answers: rollouts, steered by hand or driven; promotion and the way back."""
+"""Which version answers: rollouts, steered by hand or driven; promotion and the way back.
+
+Where these are given no overrides, those of the command that last made the endpoint hold.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_core.api.opening import Waiting, opened, watched
+from mlops_core.api.opening import Waiting, as_made, opened, watched
 from mlops_core.contracts import Endpoint, Rollout, record
 from mlops_core.errors import UsageError
 from mlops_core.ledger import whoami
@@ -40,7 +43,7 @@ def steer(
     """Pauses, resumes, promotes or aborts the rollout under way; the endpoint follows before this returns."""
     from mlops_core.flow import rolling
 
-    with opened(project, overrides) as context:
+    with as_made(project, overrides) as context:
         watched(context)
         with rolling.traffic(context, waiting):
             seen = rolling_of(context)
@@ -66,7 +69,7 @@ def promote(
     from mlops_core.flow import rolling
     from mlops_core.flow.proving import gradual
 
-    with opened(project, overrides) as context:
+    with as_made(project, overrides) as context:
         ledger, name = context.workspace.ledger, context.declaration.name
         chosen = ledger.version(name, number)
         if chosen.status != "accepted":
@@ -101,7 +104,7 @@ def rollback(
     rollout is under way, that is aborted, and the champion stays."""
     from mlops_core.flow import rolling
 
-    with opened(project, overrides) as context:
+    with as_made(project, overrides) as context:
         ledger, name = context.workspace.ledger, context.declaration.name
         watched(context)
         if rolling.active(context):

@@ -128,6 +128,12 @@ def apply(context: Context, wanted: Serving, reason: str = "") -> Endpoint:
     return endpoint
 
 
+def made_with(context: Context, otherwise: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The overrides of the command that made the endpoint as it is."""
+    recorded = context.workspace.ledger.desired(context.declaration.name)
+    return tuple(recorded[1].get("overrides", otherwise)) if recorded else ()
+
+
 def tell_keys(context: Context) -> None:
     """The endpoint's processes know the keys by a file; see `mlops_core.access`."""
     from mlops_core.access import write_keys

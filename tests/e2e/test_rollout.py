@@ -299,6 +299,35 @@ def test_options_that_a_command_gives_in_the_middle_are_kept_by_every_driver(rol
     assert not api.plan(rolled.root, limited).due
 
 
+def test_verbs_and_moves_by_hand_make_the_endpoint_as_the_last_command_did(rolled: Any) -> None:
+    def limited() -> bool:
+        with pytest.raises(ServingError, match="7"):
+            api.predict(rolled.root, rolled.traffic(8, 1))
+        return True
+
+    given = [*LONG, "deployer.max_rows=7"]
+    api.run(rolled.root, given)
+    api.run(rolled.root, [*given, NEXT])
+    for verb in ("pause", "resume", "abort"):
+        rolled.mlops("rollout", verb)
+        assert limited(), verb
+    assert "version 1 -> 2 by canary" in rolled.mlops("versions", "promote", "2", "--reason", "good").stdout
+    assert limited(), "by the rollout that was given with the command"
+    rolled.mlops("rollout", "promote")
+    assert weights(rolled) == {2: (100.0, "stable")} and limited()
+    rolled.mlops("versions", "rollback", "--reason", "no")
+    assert weights(rolled) == {1: (100.0, "stable")} and limited()
+    assert not api.plan(rolled.root, [*given, NEXT]).due
+    few = rolled.root / "conf" / "experiment" / "few.yaml"
+    few.parent.mkdir()
+    few.write_text("# @package _global_\ndeployer: {max_rows: 9}\n")
+    api.promote(rolled.root, 2, reason="as I say", overrides=["+experiment=few"])
+    assert api.predict(rolled.root, rolled.traffic(8, 1))["version"] == 2
+    few.unlink()
+    rolled.mlops("versions", "rollback", "--reason", "no")
+    assert api.predict(rolled.root, rolled.traffic(10, 1))["version"] == 1, "the way back is open"
+
+
 def test_a_fault_that_nobody_foresaw_ends_no_driver(rolled: Any) -> None:
     """What it writes for people cannot be written; it says so, and goes on when it can."""
     endpoint = api.run(rolled.root, CANARY).endpoint
