@@ -181,18 +181,22 @@ def test_asha_stops_what_falls_behind_and_the_process_goes_on(objectives, tmp_pa
 
 def test_short_trials_run_in_every_process_and_none_is_started_in_vain(tmp_path, monkeypatch):
     """Of two processes the second takes long to start; trials that take less must not take its place away."""
-    starts = tmp_path / "starts"
+    starts, up = tmp_path / "starts", tmp_path / "up"
     starts.mkdir()
+    up.mkdir()
     (tmp_path / "slow_to_start.py").write_text(
         "import os, pathlib, time\n"
-        f"starts = pathlib.Path({str(starts)!r})\n"
+        f"starts, up = pathlib.Path({str(starts)!r}), pathlib.Path({str(up)!r})\n"
         "(starts / str(os.getpid())).touch()\n"
         "time.sleep(2 if len(list(starts.iterdir())) > 1 else 0)\n"
+        "(up / str(os.getpid())).touch()\n"
     )
     (tmp_path / "short_ones.py").write_text(
-        "import os, time\n"
+        "import os, pathlib, time\n"
         "def short(params, out, report, resources=None):\n"
         "    time.sleep(0.1)\n"
+        f"    while params['x'] > 30 and len(list(pathlib.Path({str(up)!r}).iterdir())) < 2:\n"
+        "        time.sleep(0.05)\n"
         "    (out / 'pid').write_text(str(os.getpid()))\n"
         "    return {'auroc': params['x'] / 100}\n"
     )
