@@ -9,7 +9,9 @@ from mlops_core.evidence.bets import Array, Sums, last
 from mlops_core.evidence.guards import ARMS, KEPT, Arm, Judgement
 from mlops_core.evidence.means import COARSE, exceeds
 
-FIRST, CUTS, HELD = 200, 40, 20_000
+LEAST, MOST = 40, 400  # cuts
+EACH = 5  # predictions that choose a cut
+HELD = 20_000
 WORDS = {"f": "numbers", "U": "classes"}
 
 
@@ -17,14 +19,17 @@ class Shapes:
     """Counts predictions between fixed cuts, or per class; the greatest distance of the arms' shares is judged.
 
     Numbers are compared by the share at or under each cut (Kolmogorov-Smirnov), classes by the share of each. The first
-    200 predictions of the stable version choose the cuts and are not counted: their 40 quantiles, and just under those
-    that come again; the 40 most frequent classes, and one for all others. Against 'no distance is over d' the
+    predictions of the stable version choose the cuts and are not counted, 200 of them 40 cuts, more for a tolerance
+    under 0.1, so that what lies between two is less: their quantiles, and just under those that come again; the most
+    frequent classes, and one for all others. Against 'no distance is over d' the
     e-processes of all cuts and both signs are averaged (Vovk and Wang, 2021); against 'some distance is over d' the
     smallest counts, and between two cuts the worst is conceded, but where they touch: no number lies there.
     """
 
     def __init__(self, tolerance: float) -> None:
         self.tolerance = tolerance
+        self.wanted = int(np.clip(np.ceil(4 / max(tolerance, 1e-9)), LEAST, MOST))
+        self.first = EACH * self.wanted
         self.cuts: Array | None = None
         self._touching = np.zeros(0, np.int64)  # the places of cuts just under the next
         self._kind = ""
@@ -47,23 +52,23 @@ class Shapes:
             self._choose()
 
     def _choose(self) -> None:
-        if sum(map(len, self._held["stable"])) < FIRST:
+        if sum(map(len, self._held["stable"])) < self.first:
             return
         first = np.concatenate(self._held["stable"])
-        seen, often = np.unique(first[:FIRST], return_counts=True)
+        seen, often = np.unique(first[: self.first], return_counts=True)
         if self._kind == "f":
             again = seen[often > 1]
-            if len(seen) > CUTS:
-                seen = np.unique(np.quantile(first[:FIRST], np.arange(1, CUTS + 1) / (CUTS + 1)))
+            if len(seen) > self.wanted:
+                seen = np.unique(np.quantile(first[: self.first], np.arange(1, self.wanted + 1) / (self.wanted + 1)))
             # Of a value that comes again the share under it counts too: else a fall from there to anywhere is unseen.
             seen = np.union1d(seen, np.nextafter(np.intersect1d(seen, again), -np.inf))
             self._touching = 1 + np.flatnonzero(np.nextafter(seen[:-1], np.inf) == seen[1:])
-        elif len(seen) > CUTS:
-            seen = np.sort(seen[np.argsort(-often, kind="stable")[:CUTS]])
+        elif len(seen) > self.wanted:
+            seen = np.sort(seen[np.argsort(-often, kind="stable")[: self.wanted]])
         self.cuts = seen
         self._counts = {arm: np.zeros(len(seen) + 1, np.int64) for arm in self._held}
         for arm, held in self._held.items():
-            for values in [first[FIRST:]] if arm == "stable" else held:
+            for values in [first[self.first :]] if arm == "stable" else held:
                 self._count(arm, values)
             held.clear()
 

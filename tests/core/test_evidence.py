@@ -196,6 +196,17 @@ def test_predictions_of_few_values_are_called_safe(values: list[float], weights:
     assert found.state == "safe" and found.high <= 0.1, found.words
 
 
+@pytest.mark.parametrize("tolerance", [0.05, 0.1])
+def test_a_small_tolerance_can_be_shown_of_numbers_that_never_come_twice(tolerance: float) -> None:
+    """What lies between two cuts is conceded, so it has to be less than the tolerance."""
+    for seed in range(5):
+        rng, evidence = np.random.default_rng(seed), Evidence([Guard(kind="predictions", tolerance=tolerance)], ALPHA)
+        for arm in ("stable", "candidate"):
+            evidence.answered(arm, [], rng.random(100_000))  # type: ignore[arg-type]
+        (found,) = evidence.findings()
+        assert found.state == "safe", found.words
+
+
 def test_an_answer_that_moves_by_the_least_is_never_safe() -> None:
     for moved in (np.nextafter(0.5, 0.0), np.nextafter(0.5, 1.0)):
         evidence = Evidence([Guard(kind="predictions", tolerance=0.5)], ALPHA)
