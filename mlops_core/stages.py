@@ -89,6 +89,11 @@ class Objective(Protocol):
 
     A tuner with an option `resources.workers` calls it in as many processes at once, in each with its place in the
     `gang` and an `out` of its own, whose folder `scratch` has the same content; what rank 0 returns counts.
+
+    For a tuner whose trials run on machines that do not see its own folders (methods not in this Protocol, looked up if
+    present): `away() -> Objective` is what to call there, it keeps nothing outside of `out`. Where the search runs,
+    `wants(params, scores) -> bool` then tells whether `keep(params, scores, out)` would keep something of what such a
+    trial left in its `out`, brought here.
     """
 
     def __call__(

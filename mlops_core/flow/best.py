@@ -28,8 +28,7 @@ def keep(models: Path, params: Params, model: Path, score: float, costs: Costs) 
     mine = _home(models, params)
     models.mkdir(parents=True, exist_ok=True)
     with FileLock(models / "lock"):
-        others = {told.parent: tuple(json.loads(told.read_text())["costs"]) for told in models.glob("*/trial.json")}
-        others.pop(mine, None)
+        others = _others(models, mine)
         if any(dominates(its, costs) for its in others.values()):
             return
         for other, its in others.items():
@@ -43,11 +42,20 @@ def keep(models: Path, params: Params, model: Path, score: float, costs: Costs) 
         replace_folder(fresh, mine)
 
 
+def wanted(models: Path, params: Params, costs: Costs) -> bool:
+    """Whether `keep` would take it now."""
+    from filelock import FileLock
+
+    models.mkdir(parents=True, exist_ok=True)
+    with FileLock(models / "lock"):
+        return not any(dominates(its, costs) for its in _others(models, _home(models, params)).values())
+
+
 def kept(models: Path, params: Params, scores: Scores, metric: str) -> Path | None:
     """The model of the trial with these parameters and scores, where it was kept."""
     try:
         told = json.loads((_home(models, params) / "trial.json").read_bytes())
-    except FileNotFoundError:  # it ran on another machine, or its trainer left no model
+    except FileNotFoundError:  # it could not be brought from another machine, or its trainer left none
         return None
     return _home(models, params) / "model" if told["score"] == scores[metric] else None
 
@@ -61,6 +69,12 @@ def kept_front(models: Path, front: Sequence[Trial], metric: str) -> Path | None
         if model is not None:
             shutil.copytree(model, home / f"{trial.number:04d}", copy_function=_link)
     return home if home.exists() else None
+
+
+def _others(models: Path, mine: Path) -> dict[Path, Costs]:
+    found = {told.parent: tuple(json.loads(told.read_text())["costs"]) for told in models.glob("*/trial.json")}
+    found.pop(mine, None)
+    return found
 
 
 def _home(models: Path, params: Params) -> Path:

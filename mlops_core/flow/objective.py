@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,27 @@ class TrainerObjective:
             return scores
         if SIZE in self.objectives:
             scores[SIZE] = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
-        goal = Goal(metric=self.metric, mode=self.mode, seed=self.seed, objectives=self.objectives)
-        costs = costs_of(scores, goal)
+        self.keep(params, scores, out)
+        return scores
+
+    def away(self) -> TrainerObjective:
+        """See `mlops_core.stages.Objective`."""
+        return replace(self, models=None)
+
+    def wants(self, params: Params, scores: Scores) -> bool:
+        """See `mlops_core.stages.Objective`."""
+        costs = costs_of(scores, self._goal)
+        return self.models is not None and costs is not None and best.wanted(self.models, params, costs)
+
+    def keep(self, params: Params, scores: Scores, out: Path) -> None:
+        """See `mlops_core.stages.Objective`."""
+        model, costs = out / "model", costs_of(scores, self._goal)
         if self.models is not None and costs is not None and (model / "model.json").exists():
             best.keep(self.models, params, model, float(scores[self.metric]), costs)
-        return scores
+
+    @property
+    def _goal(self) -> Goal:
+        return Goal(metric=self.metric, mode=self.mode, seed=self.seed, objectives=self.objectives)
 
     def _fetch(self) -> None:
         """Another node of a cluster has the project, not what is in `.mlops`; the first of its trials fetches it."""

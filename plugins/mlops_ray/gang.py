@@ -21,6 +21,7 @@ from typing import Any
 from mlops_core.contracts import Gang, Params, Pruned, Scores
 from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
+from mlops_ray.home import lent
 from mlops_ray.runtime import private_folder
 from mlops_ray.trial import Told, WorkerFailed, tidy, words
 
@@ -38,7 +39,7 @@ def together(
     peers, meet = _peers_of(workers), _meeting_place()
     kept = _files(out / "scratch")
     calls = [
-        peer.fit.remote(objective, params, resources, Gang(rank=rank, workers=workers, meet=meet), kept)
+        peer.fit.remote(objective, params, resources, Gang(rank=rank, workers=workers, meet=meet), kept, lent())
         for rank, peer in enumerate(peers, 1)
     ]
     try:
@@ -61,9 +62,16 @@ class Peer:
     """One more process of a gang. Fits what rank 0 sends, in a folder of its own, which may be on another machine."""
 
     def fit(
-        self, objective: Objective, params: Params, resources: Mapping[str, float], gang: Gang, kept: dict[str, bytes]
+        self,
+        objective: Objective,
+        params: Params,
+        resources: Mapping[str, float],
+        gang: Gang,
+        kept: dict[str, bytes],
+        secrets: Mapping[str, str],
     ) -> tuple[str, str]:
         """Why it failed, or '', and what it printed."""
+        os.environ.update(secrets)
         with private_folder() as folder:
             for name, content in kept.items():
                 file = folder / "scratch" / name

@@ -21,7 +21,8 @@ def main() -> int:
     wrong = list(_missing(told["expects"]))
     if wrong:
         return _fail("\n".join(wrong), 3)
-    settings = {**os.environ, **told["settings"], **secrets}
+    names = {"MLOPS_SECRETS": ",".join(secrets)} if secrets else {}  # a search hands them on to its trials
+    settings = {**os.environ, **told["settings"], **secrets, **names}
     return os.execve(sys.executable, [sys.executable, "-m", "mlops_core", *sys.argv[1:]], settings)
 
 

@@ -26,6 +26,7 @@ from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
 from mlops_ray.board import Board, Limits
 from mlops_ray.deaths import deaths_of_memory, reason
+from mlops_ray.home import road_home
 from mlops_ray.page import page
 from mlops_ray.points import Points, check_optuna
 from mlops_ray.runtime import environment, private_folder, ray_running
@@ -63,11 +64,12 @@ def sweep(
         return _found(board, space)
     modules = (*tuner.preload, "ray.tune", "mlops_ray.trial")
     running = ray_running(tuner.address, TrainingError, env=ENVIRONMENT, preload=modules)
-    with environment(ENVIRONMENT), private_folder() as storage, running, deaths_of_memory():
+    with environment(ENVIRONMENT), private_folder() as storage, running as own, deaths_of_memory():
         refuse_impossible(tuner.resources)
         told = replace(goal, earlier=())
         share, workers = _told(tuner.resources), tuner.resources.workers
-        _run(tuner, Attempt(objective, told, out, share, board.limits.timeout, workers), board, left, storage)
+        with contextlib.nullcontext() if own else road_home(objective, out) as road:
+            _run(tuner, Attempt(objective, told, out, share, board.limits.timeout, workers, road), board, left, storage)
     board.close()
     if board.fatal:
         raise TrainingError(board.fatal)

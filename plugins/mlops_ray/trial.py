@@ -7,7 +7,7 @@ import faulthandler
 import gc
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +16,7 @@ from mlops_core import NoMetric, better, judged
 from mlops_core.contracts import Goal, Params, Pruned, Scores
 from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
+from mlops_ray.home import Place, Road, place_of
 
 
 class WorkerFailed(TrainingError):
@@ -32,25 +33,30 @@ class Attempt:
     resources: Mapping[str, float]
     timeout: float | None = None
     workers: int = 1
+    road: Road | None = None
 
     def __call__(self, config: Mapping[str, Any]) -> None:
         from ray import tune
 
-        folder = self.out / "trials" / f"{config['number']:04d}"
-        folder.mkdir(parents=True, exist_ok=True)
+        if self.road is not None:
+            self.road.borrow()
         with contextlib.ExitStack() as stack:
-            log = stack.enter_context((folder / "output.log").open("a", buffering=1))
+            place = stack.enter_context(place_of(self.road, self.out, config["number"]))
+            log = stack.enter_context((place.folder / "output.log").open("a", buffering=1))
             stack.enter_context(contextlib.redirect_stdout(log))
             stack.enter_context(contextlib.redirect_stderr(log))
+            place.begin()
             stack.enter_context(_telling_where(self.timeout, log))
-            last = self._run(config["params"], folder)
+            last = self._run(config["params"], place)
+            if last.get("state") == "done":
+                place.ended(config["params"], last["scores"])
         tidy()
         tune.report(last)
 
-    def _run(self, params: Params, folder: Path) -> dict[str, Any]:
-        told = Told(self.goal)
+    def _run(self, params: Params, place: Place) -> dict[str, Any]:
+        told = Told(self.goal, place.reported)
         try:
-            scores = judged(self._fit(params, folder, told), self.goal, ended=True)
+            scores = judged(self._fit(params, place, told), self.goal, ended=True)
         except Pruned:
             if told.stopped:  # how Tune ends a thread; nothing may be reported any more
                 raise SystemExit(0) from None
@@ -64,12 +70,13 @@ class Attempt:
             raise TrainingError(words(error)) from None
         return told.message(scores, state="done")
 
-    def _fit(self, params: Params, folder: Path, told: Told) -> Scores:
+    def _fit(self, params: Params, place: Place, told: Told) -> Scores:
+        objective = place.own(self.objective)
         if self.workers == 1:
-            return self.objective(params, folder, told, self.resources)
+            return objective(params, place.folder, told, self.resources)
         from mlops_ray.gang import together
 
-        return together(self.objective, params, folder, told, self.resources, self.workers)
+        return together(objective, params, place.folder, told, self.resources, self.workers)
 
 
 @contextlib.contextmanager
@@ -84,10 +91,11 @@ def _telling_where(timeout: float | None, log: TextIO) -> Iterator[None]:
 
 
 class Told:
-    """The `report` of one trial. Keeps its best scores; raises Pruned where the scheduler stops it."""
+    """The `report` of one trial. Keeps its best scores, and calls `after` each; raises Pruned where the scheduler stops
+    it."""
 
-    def __init__(self, goal: Goal) -> None:
-        self.goal, self.step, self.stopped = goal, 0, False
+    def __init__(self, goal: Goal, after: Callable[[], None] = lambda: None) -> None:
+        self.goal, self.after, self.step, self.stopped = goal, after, 0, False
         self.best: Scores = {}
 
     def __call__(self, step: int, scores: Scores) -> None:
@@ -104,6 +112,7 @@ class Told:
         except SystemExit:
             self.stopped = True
             raise Pruned from None
+        self.after()
 
     def message(self, scores: Scores, state: str = "") -> dict[str, Any]:
         ended = {"state": state} if state else {}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_core.contracts import Trial
-from mlops_core.flow.best import keep, kept, kept_front
+from mlops_core.flow.best import keep, kept, kept_front, wanted
 from mlops_core.pareto import dominates
 
 Costs = st.one_of(*(st.lists(st.tuples(*[st.integers(0, 3).map(float)] * n), max_size=8) for n in (1, 2, 3)))
@@ -27,7 +27,9 @@ def test_what_no_other_dominates_is_kept_and_nothing_else(costs: list[tuple[floa
         for number, its in enumerate(costs):
             (left / str(number)).mkdir(parents=True)
             (left / str(number) / "model.json").write_text(str(number))
+            due = wanted(models, {"x": number}, its)
             keep(models, {"x": number}, left / str(number), its[0], its)
+            assert due == (kept(models, {"x": number}, {"loss": its[0]}, "loss") is not None)
         front = [n for n, its in enumerate(costs) if not any(dominates(other, its) for other in costs)]
         found = {n: kept(models, {"x": n}, {"loss": its[0]}, "loss") for n, its in enumerate(costs)}
         assert [n for n, path in found.items() if path] == front

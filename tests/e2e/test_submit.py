@@ -70,6 +70,15 @@ def test_a_project_is_trained_there_and_its_version_is_at_home(sent: Any, there:
     assert [s.exit_code for s in listed][:2] == [4, 0] and listed[1].words == ("run",)
 
 
+def test_trials_of_a_search_there_see_the_secrets(sent: Any, there: Cluster) -> None:
+    (sent.root / "more.py").write_text("import os\n\n\ndef factor():\n    return float(os.environ['A_SECRET'])\n")
+    sent.env["A_SECRET"] = "1.0"
+    words = ["submit", "--address", there.url, "--env", "LEDGER_URL", "--env", "A_SECRET", "--", "run", "tuner=ray"]
+    search = ["tuner.address=auto", "tuner.trials=1", "tuner.sampler=grid", "tuner.space={trainer.shift: [0.0]}"]
+    done = sent.mlops(*words, *search, "--until", "train")
+    assert "the model of trial 0: accuracy 0." in done.stdout
+
+
 def holding(secret: bytes, folder: Path) -> list[Path]:
     """Files of a folder with these bytes in them."""
     found = []
