@@ -25,6 +25,7 @@ from tritonclient.utils import InferenceServerException
 from mlops_core.access import issue, write_keys
 from mlops_core.contracts import Endpoint, Serving
 from mlops_core.errors import ServingError
+from mlops_core.flow.counting import counted
 
 ROW = {"income": 1000.0}
 KEPT, REVOKED, OPERATOR = issue("predict"), issue("predict"), issue("admin")
@@ -134,6 +135,23 @@ def test_operators_have_a_port_of_their_own(endpoint, client, pair):
             answers = [admin.get(path, headers={"x-api-key": key}) for key in (OPERATOR[1], KEPT[1], "")]
             assert [a.status_code for a in answers] == [200, 403, 401]
         assert admin.post("/predict", json=ROW, headers={"x-api-key": KEPT[1]}).status_code == 200
+
+
+def test_status_tells_what_every_replica_answered_to_the_key_of_an_operator(endpoint, client, monkeypatch):
+    """As 'mlops status' asks, at the admin port and by the endpoint's own certificate."""
+    monkeypatch.setenv("MLOPS_KEY", OPERATOR[1])
+    (before,) = counted(endpoint) or ()
+    for _ in range(20):
+        assert client.post("/predict", json=ROW, headers={"x-api-key": KEPT[1]}).status_code == 200
+    end = time.monotonic() + 20
+    while (now := counted(endpoint) or (before,))[0].answered < before.answered + 20:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert [(c.version, c.role, c.errors) for c in now] == [(1, "stable", 0)]
+    assert now[0].median and now[0].p99 and 0 < now[0].median <= now[0].p99 <= 10
+    for key in (KEPT[1], ""):
+        monkeypatch.setenv("MLOPS_KEY", key)
+        assert counted(endpoint) is None
 
 
 def test_every_replica_answers_grpc_on_one_port(endpoint, pair, serving):

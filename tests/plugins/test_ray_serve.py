@@ -24,6 +24,7 @@ from mlops_ray.runtime import alive, ray_running
 
 from mlops_core.contracts import Endpoint, Serving
 from mlops_core.errors import ServingError
+from mlops_core.flow.counting import counted
 from mlops_core.options import check_options
 from mlops_core.testing import check_deployer
 from mlops_core.windows import collect
@@ -198,6 +199,8 @@ def test_a_version_is_switched_in_place_without_a_failed_request(endpoint, deplo
             time.sleep(0.5)
             assert {said for when, said, _ in answers if when > at + 0.2} == {version}
             assert changed.versions == (version,)
+    until(lambda: {c.version: c.answered for c in counted(endpoint) or ()}.get(2, 0) > 20, 20)  # as 'mlops status'
+    assert {(c.version, c.role, c.errors) for c in counted(endpoint) or ()} == {(1, "stable", 0), (2, "stable", 0)}
     assert wrong(answers) == []
     assert {said for _, said, _ in answers} == {1, 2}
     assert replicas(endpoint) == before
