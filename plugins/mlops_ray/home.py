@@ -56,7 +56,7 @@ class Road:
         try:
             os.environ.update(ray.get(self.home.lent.remote(), timeout=ANSWER))
         except ray.exceptions.RayError as error:
-            raise TrainingError(f"the secrets of this run cannot be had here: {type(error).__name__}") from None
+            raise TrainingError(f"the secrets of this run cannot be had here: {_words(error)}") from None
 
 
 @contextlib.contextmanager
@@ -76,7 +76,10 @@ def road_home(objective: Objective, out: Path) -> Iterator[Road]:
         if values:
             # in a call of a few bytes, which goes from process to process: arguments of an actor's beginning are kept
             # in the head's table, and what is in the object store may be spilled to a disk
-            ray.get(home.lend.remote(values), timeout=ANSWER)
+            try:
+                ray.get(home.lend.remote(values), timeout=ANSWER)
+            except ray.exceptions.RayError as error:
+                raise TrainingError(f"the trials cannot be handed the secrets of this run: {_words(error)}") from error
         yield Road(home, token, bool(values))
     finally:
         ray.kill(home)
@@ -271,8 +274,13 @@ class Away(Place):
         try:
             yield
         except (ray.exceptions.RayError, OSError) as error:
-            why = str(getattr(error, "cause", None) or error).strip().splitlines()[0]
-            print(f"{what} did not pass between here and where the search runs: {why}", file=sys.stderr)
+            print(f"{what} did not pass between here and where the search runs: {_words(error)}", file=sys.stderr)
+
+
+def _words(error: Exception) -> str:
+    """The first line of what was raised here or there."""
+    cause = getattr(error, "cause", None) or error
+    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
 
 
 def _pieces(folder: Path, without: Collection[str] = ()) -> Iterator[tuple[str, bytes]]:

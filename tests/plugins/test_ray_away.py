@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -134,6 +136,28 @@ def test_trials_and_their_peers_see_the_secrets_of_the_command_and_no_file_does(
         assert holding(secret, session) == [] and holding(secret, home) == []
         monkeypatch.delenv("MLOPS_SECRETS")
         assert search(cluster, "told", home / "none").scores == {"auroc": 0.0}, "only what is named is handed on"
+
+
+def test_a_search_outlives_what_brings_things_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = home / "trials" / "0000" / "output.log"
+    with away_cluster(home, [1], monkeypatch) as cluster:
+        raylet = cluster.head_node.all_processes["raylet"][0].process.pid
+
+        def kill() -> None:
+            end = time.monotonic() + 60
+            while time.monotonic() < end and not (log.exists() and "on " in log.read_text()):
+                time.sleep(0.05)
+            for pid in Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split():
+                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Home"):
+                    os.kill(int(pid), signal.SIGKILL)
+                    killed.append(pid)
+
+        killed: list[str] = []
+        thread = threading.Thread(target=kill)
+        thread.start()
+        tuned = search(cluster, "stepped", home, steps=70)
+        thread.join()
+    assert killed and [t.state for t in tuned.trials] == ["done"]
 
 
 def test_what_cannot_be_brought_and_where_a_trial_hung_are_told_at_home(
