@@ -179,37 +179,6 @@ def test_asha_stops_what_falls_behind_and_the_process_goes_on(objectives, tmp_pa
     assert len({(f / "pid").read_text() for f in folders}) == 1
 
 
-def test_short_trials_run_in_every_process_and_none_is_started_in_vain(tmp_path, monkeypatch):
-    """Of two processes the second takes long to start; trials that take less must not take its place away."""
-    starts, up = tmp_path / "starts", tmp_path / "up"
-    starts.mkdir()
-    up.mkdir()
-    (tmp_path / "slow_to_start.py").write_text(
-        "import os, pathlib, time\n"
-        f"starts, up = pathlib.Path({str(starts)!r}), pathlib.Path({str(up)!r})\n"
-        "(starts / str(os.getpid())).touch()\n"
-        "time.sleep(2 if len(list(starts.iterdir())) > 1 else 0)\n"
-        "(up / str(os.getpid())).touch()\n"
-    )
-    (tmp_path / "short_ones.py").write_text(
-        "import os, pathlib, time\n"
-        "def short(params, out, report, resources=None):\n"
-        "    time.sleep(0.1)\n"
-        f"    while params['x'] > 30 and len(list(pathlib.Path({str(up)!r}).iterdir())) < 2:\n"
-        "        time.sleep(0.05)\n"
-        "    (out / 'pid').write_text(str(os.getpid()))\n"
-        "    return {'auroc': params['x'] / 100}\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    space = {"x": Distribution(kind="grid", args=(list(range(60)),))}
-    objective = importlib.import_module("short_ones").short
-    tuned, _ = search(objective, space, tmp_path, trials=60, sampler="grid", concurrency=2, preload=("slow_to_start",))
-    assert [t.state for t in tuned.trials] == ["done"] * 60
-    ran = [(f / "pid").read_text() for f in (tmp_path / "trials").iterdir()]
-    assert len(set(ran)) == 2 and set(ran) == {p.name for p in starts.iterdir()}
-
-
 def test_a_killed_trial_goes_on_and_a_raising_one_is_passed_over(objectives, tmp_path, capfd):
     tuned, _ = search(objectives.fragile, ONE, tmp_path, sampler="grid", scheduler="none", max_failures=1)
     found = {t.params["x"]: t for t in tuned.trials}

@@ -1,0 +1,46 @@
+"""Tuner `ray`: trials that take less than the start of a process. In a file of its own, for Ray begins with it."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+from mlops_ray.tuner import RayTuner
+
+from mlops_core.contracts import Distribution, Goal
+
+
+def test_short_trials_run_in_every_process_and_none_is_started_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two processes the second takes long to start; trials that take less must not take its place away."""
+    starts, up = tmp_path / "starts", tmp_path / "up"
+    starts.mkdir()
+    up.mkdir()
+    (tmp_path / "slow_to_start.py").write_text(
+        "import os, pathlib, time\n"
+        f"starts, up = pathlib.Path({str(starts)!r}), pathlib.Path({str(up)!r})\n"
+        "(starts / str(os.getpid())).touch()\n"
+        "time.sleep(2 if len(list(starts.iterdir())) > 1 else 0)\n"
+        "(up / str(os.getpid())).touch()\n"
+    )
+    (tmp_path / "short_ones.py").write_text(
+        "import os, pathlib, time\n"
+        "def short(params, out, report, resources=None):\n"
+        "    time.sleep(0.1)\n"
+        f"    while params['x'] > 30 and len(list(pathlib.Path({str(up)!r}).iterdir())) < 2:\n"
+        "        time.sleep(0.05)\n"
+        "    (out / 'pid').write_text(str(os.getpid()))\n"
+        "    return {'auroc': params['x'] / 100}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    space = {"x": Distribution(kind="grid", args=(list(range(60)),))}
+    objective = importlib.import_module("short_ones").short
+    tuner = RayTuner(trials=60, sampler="grid", concurrency=2, preload=("slow_to_start",))
+    goal = Goal(metric="auroc", mode="max", seed=1)
+    tuned = tuner.search(objective, space, goal, tmp_path, lambda *told: None)
+    assert [t.state for t in tuned.trials] == ["done"] * 60
+    ran = [(f / "pid").read_text() for f in (tmp_path / "trials").iterdir()]
+    assert len(set(ran)) == 2 and set(ran) == {p.name for p in starts.iterdir()}
