@@ -30,8 +30,8 @@ TEST = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "schemathesis"
 REAL = ["moto[server]", "lightning", "hatchling", "tritonclient[http,grpc]"]
 EXTRAS = "default,xgboost,lightgbm,grpc,postgres,adbc,s3,signing"
 # What kills processes at a certain moment, or counts what fails under load, has the machine to itself.
-LONERS = ["e2e/test_life", "e2e/test_rollout", "e2e/test_startup", "plugins/test_http_deployer"]
-LONERS += [f"plugins/test_ray_{name}" for name in ("access", "cluster", "gang", "serve")]
+LONERS = ["e2e/test_life", "e2e/test_rollout", "e2e/test_startup"]
+LONERS += [f"plugins/test_{name}" for name in ("http_deployer", "ray_access", "ray_serve")]
 ALONE = [f"tests/{name}.py" for name in LONERS]
 SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "tests", *(f"--ignore={path}" for path in ALONE)]
 DEMO = HERE / "credit-demo"
