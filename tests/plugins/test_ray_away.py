@@ -107,7 +107,7 @@ def test_a_trial_goes_on_on_another_node_from_what_it_kept_on_one_that_died(
 
         thread = threading.Thread(target=remove)
         thread.start()
-        tuned = search(cluster, "stepped", home, steps=40)
+        tuned = search(cluster, "stepped", home, steps=60)
         thread.join()
     assert gone and [t.state for t in tuned.trials] == ["done"]
     assert tuned.scores["auroc"] > 0.01, "it went on"
