@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from mlops_core.serving.reach import refuse_half as refuse_half
     from mlops_core.serving.reach import refuse_open as refuse_open
     from mlops_core.serving.reach import tls_files as tls_files
+    from mlops_core.serving.renewal import Pair as Pair
     from mlops_core.serving.rpc import Rpc as Rpc
     from mlops_core.serving.state import hold as hold
     from mlops_core.serving.state import is_held as is_held
@@ -80,6 +81,7 @@ _HOME = {
     "mlops_core.serving.ports": ("other_ports", "refuse_taken"),
     "mlops_core.serving.process": ("HostProcess",),
     "mlops_core.serving.reach": ("answers", "certificate", "refuse_half", "refuse_open", "tls_files"),
+    "mlops_core.serving.renewal": ("Pair",),
     "mlops_core.serving.rpc": ("Rpc",),
     "mlops_core.serving.state": ("hold", "is_held", "read_state", "write_state"),
     "mlops_core.serving.wire": ("WholeAnswers",),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_ray.front import AT_ADMIN
+from mlops_ray.renewal import write_pem
 
 APP = "mlops"
 PORTS_OF_REPLICAS = 100
@@ -237,14 +238,10 @@ def _admin(process: Mapping[str, Any], tls: str) -> str:
 
 
 def _tls(folder: Path, process: Mapping[str, Any]) -> str:
-    """What makes a bind speak TLS, for sed; HAProxy wants certificate and key in one file."""
+    """What makes a bind speak TLS, for sed."""
     if not process.get("tls_cert"):
         return ""
-    pem = folder / "tls.pem"
-    parts = [Path(process[name]).read_bytes().rstrip() + b"\n" for name in ("tls_cert", "tls_key")]
-    with open(os.open(pem, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(b"".join(parts))
-    return f" ssl crt {pem} ssl-min-ver TLSv1.2 alpn http/1.1".replace("/", r"\/")
+    return f" ssl crt {write_pem(folder, process)} ssl-min-ver TLSv1.2 alpn http/1.1".replace("/", r"\/")
 
 
 def _free_ports(count: int) -> list[int]:

@@ -23,6 +23,7 @@ from mlops_core import answers, create_app, hold, read_state, refuse_taken, say,
 from mlops_core import wanted as serving_of
 from mlops_core.errors import MlopsError, ServingError
 from mlops_ray.front import WANTED, living
+from mlops_ray.renewal import Renewal
 
 log = logging.getLogger("mlops_ray.host")
 PATIENCE = 600.0  # the deployer gives up long before
@@ -57,7 +58,7 @@ class Host:
         self._wait(lambda: self._made(self.desired, int(self.desired["limits"]["replicas"])) and self._answers(), True)
         self.tell(self.desired)
 
-    def run(self) -> None:
+    def run(self, renewal: Renewal) -> None:
         """Serves until SIGTERM; SIGHUP reads desired.json again."""
         from mlops_ray import cluster
 
@@ -65,6 +66,7 @@ class Host:
             if self.woken.wait(1.0):
                 self.woken.clear()
                 self._change()
+            renewal.look()
             if gone := cluster.dead():
                 raise Lost(f"{gone} of this endpoint died")
 
@@ -228,6 +230,7 @@ def _serve(state: Path, ready: int, inherited: Mapping[str, str]) -> int:
     (state / "replicas").mkdir(parents=True)
     with private_folder() as folder:
         write_state(state / "host.json", {"pid": os.getpid(), "folder": str(folder), **process})
+        renewal = Renewal(folder, process)
         settings = environment_of(folder, process)
         os.environ.update(settings)  # ray.serve reads them when it is imported
         with started(folder, ServingError, env=settings, preload=("ray.serve", "mlops_ray.front", "mlops_ray.ingress")):
@@ -235,7 +238,7 @@ def _serve(state: Path, ready: int, inherited: Mapping[str, str]) -> int:
             log.info("%s answers after %.1f s", process["url"], time.monotonic() - began)
             _say(ready, "ready")
             try:
-                host.run()
+                host.run(renewal)
             except Lost as error:
                 log.error("%s; starting again", error)
                 _begin_anew(state, inherited)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -214,6 +215,48 @@ def test_who_begins_tls_and_never_ends_it_is_let_go(endpoint):
     with socket.create_connection(("127.0.0.1", int(endpoint.url.rpartition(":")[2])), timeout=20) as caller:
         caller.sendall(b"\x16\x03\x01")
         assert caller.recv(100) == b"" and 0.5 < time.monotonic() - began < 20
+
+
+def shown(url: str) -> bytes:
+    """The certificate that a new caller is shown."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1", "h2"])
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=10) as raw, context.wrap_socket(raw) as connection:
+        return connection.getpeercert(binary_form=True) or b""
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(endpoint, client, pair, serving, tmp_path):
+    assert client.get("/readyz").status_code == 200
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    words = ["-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=there", "-out", str(cert)]
+    subprocess.run(["openssl", "req", "-x509", *words, "-keyout", str(key)], check=True, capture_output=True)
+    old, new = (ssl.PEM_cert_to_DER_cert(path.read_text()) for path in (pair[0], cert))
+    doors, log = [endpoint.url, endpoint.details["admin"], endpoint.details["grpc"]], serving.state / "host.log"
+
+    def until(true: Callable[[], bool]) -> None:
+        end = time.monotonic() + 40
+        while not true():
+            assert time.monotonic() < end, log.read_text()[-2000:]
+            time.sleep(0.2)
+
+    os.replace(cert, pair[0])  # the key is yet to come
+    until(lambda: "do not belong together" in log.read_text())
+    assert {shown(url) for url in doors} == {old}
+    os.replace(key, pair[1])
+    until(lambda: {shown(url) for url in doors} == {new})
+    assert client.get("/readyz").status_code == 200, "who is connected stays so"
+    for process in psutil.Process(endpoint.pid).children(recursive=True):
+        if process.name() == "haproxy":
+            process.kill()
+    until(lambda: answers(endpoint) and shown(endpoint.url) == new)
+
+
+def answers(endpoint: Endpoint) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(shown(endpoint.url))
+    return False
 
 
 def test_what_cannot_speak_tls_says_so(serving, pair, tmp_path):
