@@ -20,6 +20,8 @@ from mlops_core.objects.disk import replace_folder
 from mlops_core.pareto import Costs, dominates
 from mlops_core.trials import key_of
 
+MODEL = "[0-9a-f]" * 16  # the name of its folder; beside them there may be what was half-made
+
 
 def keep(models: Path, params: Params, model: Path, score: float, costs: Costs) -> None:
     """Takes the folder `model` among the kept, unless one that dominates it is there; what it dominates goes."""
@@ -35,7 +37,8 @@ def keep(models: Path, params: Params, model: Path, score: float, costs: Costs) 
             if dominates(costs, its):
                 shutil.rmtree(other)
         fresh = models / "fresh"
-        shutil.rmtree(fresh, ignore_errors=True)
+        for left in (fresh, *models.glob("old-*")):  # by a kill, or by one that took another's place
+            shutil.rmtree(left, ignore_errors=True)
         fresh.mkdir()
         shutil.copytree(model, fresh / "model", copy_function=_link)
         (fresh / "trial.json").write_text(json.dumps({"costs": costs, "score": score}))
@@ -72,7 +75,7 @@ def kept_front(models: Path, front: Sequence[Trial], metric: str) -> Path | None
 
 
 def _others(models: Path, mine: Path) -> dict[Path, Costs]:
-    found = {told.parent: tuple(json.loads(told.read_text())["costs"]) for told in models.glob("*/trial.json")}
+    found = {told.parent: tuple(json.loads(told.read_text())["costs"]) for told in models.glob(f"{MODEL}/trial.json")}
     found.pop(mine, None)
     return found
 

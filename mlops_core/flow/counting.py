@@ -43,7 +43,7 @@ def counted(endpoint: Endpoint) -> tuple[Counted, ...] | None:
     try:
         with opener(endpoint, url).open(request, timeout=PATIENCE) as answer:
             return read(answer.read(LARGEST).decode())
-    except (OSError, http.client.HTTPException, ValueError):
+    except (OSError, http.client.HTTPException, ValueError, KeyError):  # or it is no endpoint of ours
         return None
 
 

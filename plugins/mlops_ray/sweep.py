@@ -112,26 +112,30 @@ def _run(tuner: Search, attempt: Attempt, board: Board, left: int, storage: Path
     )
 
 
-class NewestFirst(TrialScheduler):  # type: ignore[misc]  # Ray is untyped to us
-    """A process that is free takes the newest of the trials that wait.
+class Unhurried(TrialScheduler):  # type: ignore[misc]  # Ray is untyped to us
+    """A process that is free takes the oldest of the trials for which no other is being started.
 
-    It would take the oldest, for which another process is being started, and that one would be given up: trials that
-    take less than a start would run in one process, one after the other, and processes would be started without end.
+    Tune lets it take the oldest of all, and the process that was being started for that is given up: trials that take
+    less than a start would run in one process, one after the other, and processes would be started without end.
     """
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        return next((t for t in reversed(tune_controller.get_trials()) if t.status == "PENDING"), None)
+        waiting = [t for t in tune_controller.get_trials() if t.status == "PENDING"]
+        controller = getattr(tune_controller, "_tune_controller", tune_controller)
+        actors, started = controller._trial_to_actor, controller._actor_manager.is_actor_started
+        free = (t for t in waiting if t not in actors or not started(actors[t]))
+        return next(free, waiting[-1] if waiting else None)
 
 
-class Unstopped(NewestFirst, FIFOScheduler):  # type: ignore[misc]
+class Unstopped(Unhurried, FIFOScheduler):  # type: ignore[misc]
     """Lets each trial run to its end."""
 
 
-class Median(NewestFirst, MedianStoppingRule):  # type: ignore[misc]
+class Median(Unhurried, MedianStoppingRule):  # type: ignore[misc]
     """Stops what is below the median of the others' means."""
 
 
-class Halving(NewestFirst, AsyncHyperBandScheduler):  # type: ignore[misc]
+class Halving(Unhurried, AsyncHyperBandScheduler):  # type: ignore[misc]
     """Stops what falls behind at a rung."""
 
 
@@ -276,7 +280,7 @@ def _nodes() -> list[Mapping[str, float]]:
 
 
 def _holds(node: Mapping[str, float], wanted: Mapping[str, float]) -> int:
-    return min(int(node.get(name, 0) // amount) for name, amount in wanted.items())
+    return min(int(node.get(name, 0) / amount + 1e-9) for name, amount in wanted.items())  # 1 // 0.1 is 9
 
 
 def _amounts(found: Mapping[str, float]) -> str:

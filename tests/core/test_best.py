@@ -48,3 +48,15 @@ def test_a_trial_made_again_takes_its_own_place_and_a_model_of_other_scores_is_n
     assert found and (found / "model.json").read_text() == "second"
     assert kept(tmp_path / "models", {"x": 0}, {"loss": 1.0}, "loss") is None
     assert kept_front(tmp_path / "models", [trial(0, 1.0)], "loss") is None
+
+
+def test_what_another_left_behind_is_no_rival(tmp_path: Path) -> None:
+    """A trial that was made again was better at first; the second best is the best on record."""
+    models = tmp_path / "models"
+    for x, cost in ((1, 1.0), (1, 3.0), (2, 2.0)):
+        (tmp_path / f"{x}-{cost}").mkdir()
+        keep(models, {"x": x}, tmp_path / f"{x}-{cost}", cost, (cost,))
+    assert kept(models, {"x": 2}, {"loss": 2.0}, "loss")
+    (models / "fresh").mkdir()  # by a kill
+    (models / "fresh" / "trial.json").write_text('{"costs": [0.0], "score": 0.0}')
+    assert wanted(models, {"x": 3}, (1.5,))

@@ -66,9 +66,22 @@ def test_who_does_not_tell_in_time_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     url = f"http://127.0.0.1:{silent.getsockname()[1]}"
     endpoint = Endpoint(name="credit", deployer="http", url=url, versions=(1,))
     assert counting.counted(endpoint) is None
-    accepted = threading.Thread(target=lambda: silent.accept()[0].close())
-    accepted.start()
-    assert counting.counted(endpoint) is None, "one that hangs up"
-    accepted.join()
     silent.close()
     assert counting.counted(endpoint) is None, "one that is gone"
+
+
+@pytest.mark.parametrize("said", [b"", b'HTTP/1.1 200 OK\r\n\r\nmlops_requests_total{outcome="answered"} 1\n'])
+def test_who_hangs_up_or_is_somebody_else_is_left_out(said: bytes) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        with listening.accept()[0] as caller:
+            caller.recv(65536)
+            caller.sendall(said)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    assert counting.counted(Endpoint(name="credit", deployer="http", url=url, versions=(1,))) is None
+    thread.join()
+    listening.close()

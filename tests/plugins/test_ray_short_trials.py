@@ -28,6 +28,9 @@ def test_short_trials_run_in_every_process_and_none_is_started_in_vain(
     (tmp_path / "short_ones.py").write_text(
         "import os, pathlib, time\n"
         "def short(params, out, report, resources=None):\n"
+        "    if params['x'] == 2 and not (out / 'tried').exists():\n"
+        "        (out / 'tried').touch()\n"
+        "        raise RuntimeError('once')\n"
         "    time.sleep(0.1)\n"
         f"    while params['x'] > 30 and len(list(pathlib.Path({str(up)!r}).iterdir())) < 2:\n"
         "        time.sleep(0.05)\n"
@@ -42,5 +45,9 @@ def test_short_trials_run_in_every_process_and_none_is_started_in_vain(
     goal = Goal(metric="auroc", mode="max", seed=1)
     tuned = tuner.search(objective, space, goal, tmp_path, lambda *told: None)
     assert [t.state for t in tuned.trials] == ["done"] * 60
+    order = [t.params["x"] for t in tuned.trials]
+    assert order.index(2) < 30, "who is to be tried again does not wait for all others"
+    assert all(abs(at - x) < 6 for at, x in enumerate(order) if x > 2), "nor does another"
     ran = [(f / "pid").read_text() for f in (tmp_path / "trials").iterdir()]
-    assert len(set(ran)) == 2 and set(ran) == {p.name for p in starts.iterdir()}
+    assert len(set(ran)) == 3, "two, and one more for that which ended with what it raised"
+    assert set(ran) == {p.name for p in starts.iterdir()}, "every process that was started"
