@@ -204,6 +204,9 @@ def postgres_database(postgres: str) -> str:
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """A bucket on a real S3 server (moto's) on loopback."""
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()  # one that an earlier test made goes on to ask that test's server
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
