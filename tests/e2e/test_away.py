@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rare_kit
 from away_kit import away_cluster
 
 from mlops_core import api
@@ -37,12 +37,10 @@ metric: accuracy
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """One row in five is positive, and many look like the others: what is right more often finds fewer of them."""
-    root, rng = tmp_path / "project", random.Random(0)
-    lines = [f"{rng.gauss(1.2 * (i % 5 == 0), 1):.4f},{'yes' if i % 5 == 0 else 'no'}" for i in range(1000)]
+    root = tmp_path / "project"
     for folder in (root / "conf", root / ".mlops"):
         folder.mkdir(parents=True)
-    (root / "data.csv").write_text("\n".join(["a,label", *lines]) + "\n")
+    rare_kit.write(root)
     return root
 
 

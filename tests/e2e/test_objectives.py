@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rare_kit
 
 from mlops_core import api
 from mlops_core.contracts import ModelVersion
@@ -38,10 +38,7 @@ metric: accuracy
 
 @pytest.fixture
 def rare(tmp_path: Path) -> Path:
-    """One row in five is positive, and many look like the others: what is right more often finds fewer of them."""
-    rng = random.Random(0)
-    lines = [f"{rng.gauss(1.2 * (i % 5 == 0), 1):.4f},{'yes' if i % 5 == 0 else 'no'}" for i in range(1000)]
-    (tmp_path / "data.csv").write_text("\n".join(["a,label", *lines]) + "\n")
+    rare_kit.write(tmp_path)
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "config.yaml").write_text(CONFIG)
     return tmp_path

@@ -55,7 +55,8 @@ def of_a_run(folder: Path) -> float:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlops_core", "run", "--until", "tune"], cwd=root, stdout=said, stderr=said
         )
-        seconds = _until(process, lambda: any(map(_lines, root.glob(".mlops/work/tune-*/trials.jsonl"))))
+        searches = root / ".mlops" / "work"
+        seconds = _until(process, lambda: any(map(_lines, searches.glob("tune-*/trials.jsonl"))))
         process.wait()
     return seconds
 
