@@ -216,8 +216,8 @@ def test_a_hanging_candidate_costs_its_own_share_only(tiny_serving: Servings, fa
         f"\ncandidate hangs: stable callers p50 {statistics.median(stable) * 1e3:.1f} ms, "
         f"max {max(stable) * 1e3:.0f} ms; its own callers at most {max(late) * 1e3:.0f} ms"
     )
-    assert statistics.median(stable) < 0.2  # as long as a candidate may take
-    assert max(late) < 10
+    assert statistics.median(stable) < 0.05
+    assert max(late) < 1.0
     assert sum(taken > 0.2 for taken in late) < len(late) / 2  # left alone after five failures
 
 
@@ -227,14 +227,12 @@ def test_a_shadow_is_asked_after_the_caller_was_answered(tiny_serving: Servings,
     serving = dataclasses.replace(serving, routes=(*serving.routes, shadow))
     app = apps(serving)
     client = http(app)
-    taken = []
     for income in (5, -1, -2, -3):
         began = time.monotonic()
         answer = client.post("/predict", json={"income": income}, headers={"x-request-id": f"r{income}"})
         assert (answer.status_code, answer.json()["version"]) == (200, 1)
-        taken.append(time.monotonic() - began)
+        assert time.monotonic() - began < 0.2
         time.sleep(0.4)
-    assert min(taken[1:]) < 0.2  # as long as the shadow takes, where it does not hang for good
     app.close()
     logged = lines(serving)
     assert [line["id"] for line in logged if line["role"] == "stable"] == ["r5", "r-1", "r-2", "r-3"]
@@ -306,7 +304,7 @@ def test_weights_and_promotion_change_without_a_failed_request(tiny_serving: Ser
         codes = [code for r in running for code in r.result()]
     print(f"\n{len(codes)} requests over {len(steps)} changes: " + ", ".join(f"{t:.2f} s" for t in taken))
     assert set(codes) == {200}
-    assert taken[1] < 10  # only the weight changed
+    assert taken[1] < 0.5  # only the weight changed
 
 
 def test_a_version_asked_for_by_number_is_not_replaced_by_another(

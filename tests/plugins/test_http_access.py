@@ -127,7 +127,7 @@ def test_a_revoked_key_is_refused_at_once_under_load(serving: Serving) -> None:
         thread.join()
     last = max(when for when, status in seen[revoked[1]] if status == 200) - at
     print(f"\nrevoked key: last let in {last:.3f} s after, {len(seen[revoked[1]])} requests")
-    assert {status for _, status in seen[revoked[1]][refused + 2 :]} == {401}  # two callers were under way
+    assert last < 0.5 and {status for _, status in seen[revoked[1]][refused + 2 :]} == {401}  # two were under way
     assert {status for _, status in seen[kept[1]]} == {200}
 
 

@@ -118,17 +118,13 @@ def test_a_revoked_key_is_refused_at_once_by_every_replica(endpoint, serving, cl
     time.sleep(1)
     at = time.monotonic()
     write_keys(serving.state, lambda: [KEPT[0], OPERATOR[0]])
-    while {status for _, status in seen[-50:]} != {401}:
-        assert time.monotonic() - at < 20
-        time.sleep(0.01)
-    refused = len(seen)
-    time.sleep(0.5)
+    time.sleep(1)
     over.set()
     for thread in threads:
         thread.join()
     last = max(when for when, status in seen if status == 200) - at
     print(f"\nrevoked key: last let in {last:.3f} s after, by 2 replicas, {len(seen)} requests")
-    assert {status for _, status in seen[refused:]} == {401}
+    assert last < 0.5 and {status for when, status in seen if when > at + 0.5} == {401}
     assert client.post("/predict", json=ROW, headers={"x-api-key": KEPT[1]}).status_code == 200
 
 

@@ -293,7 +293,7 @@ def test_a_killed_replica_leaves_no_guest_behind(endpoint, deployer, serving):
     [guest] = [g for g in guests(endpoint) if g.ppid() == replica]
     with load(endpoint) as answers:
         os.kill(replica, signal.SIGKILL)
-        guest.wait(60)
+        guest.wait(5)
         began = time.monotonic()
         while len(now := replicas(endpoint)) < 2 or replica in now:
             assert time.monotonic() - began < 60
@@ -305,17 +305,17 @@ def test_a_killed_replica_leaves_no_guest_behind(endpoint, deployer, serving):
     assert guests(endpoint) == []
 
 
-def test_a_killed_haproxy_is_back_by_itself(endpoint):
+def test_a_killed_haproxy_is_back_in_half_a_second(endpoint):
     time.sleep(2)  # until Serve has told it of the last replica
     before = one(endpoint, "/haproxy")
     with load(endpoint, callers=8) as answers:
         os.kill(before, signal.SIGKILL)
         killed = time.monotonic()
-        time.sleep(4)
+        time.sleep(3)
     failed = [when for when, said, _ in answers if not isinstance(said, int)]
     gap = max(failed, default=killed) - killed
     print(f"HAProxy killed: {len(failed)} of {len(answers)} failed, the last one after {gap:.2f} s")
-    assert gap < 2.5, "callers are answered long before the load ends"
+    assert gap < 0.5
     assert one(endpoint, "/haproxy") != before  # it is Serve's own, which goes on with it
     with load(endpoint) as answers:
         os.kill(replicas(endpoint)[0], signal.SIGKILL)  # so Serve has to tell it of another replica
