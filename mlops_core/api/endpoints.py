@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_core.api.opening import Waiting, known, opened, watched
 from mlops_core.api.rollouts import Rolling, drive, rolling_of
@@ -12,10 +12,14 @@ from mlops_core.contracts import Choice, Endpoint, ModelVersion, Verdict, Window
 from mlops_core.errors import MlopsError, ServingError, UsageError
 from mlops_core.ledger import RunRow, whoami
 
+if TYPE_CHECKING:
+    from mlops_core.flow.counting import Counted
+
 
 @record
 class Status:
-    """What is there and how it does: versions, aliases, endpoint, verdict of the last window, last runs, rollout."""
+    """What is there and how it does: versions, aliases, endpoint, verdict of the last window, last runs, rollout, and
+    what the endpoint has answered (None where it does not tell)."""
 
     name: str
     versions: tuple[ModelVersion, ...]
@@ -25,11 +29,13 @@ class Status:
     window: Window | None
     runs: tuple[RunRow, ...]
     rollout: Rolling | None = None
+    counts: tuple[Counted, ...] | None = None
 
 
 def status(project: Path, overrides: Sequence[str] = (), *, judge: bool = True) -> Status:
     """What is there. With `judge`, the monitor judges what the serving version has answered so far."""
     from mlops_core.flow import deploying, judging
+    from mlops_core.flow.counting import counted
 
     with opened(project, overrides) as context:
         name, ledger = context.declaration.name, context.workspace.ledger
@@ -52,6 +58,7 @@ def status(project: Path, overrides: Sequence[str] = (), *, judge: bool = True) 
             window=window,
             runs=ledger.runs(name, limit=5),
             rollout=rolling_of(context),
+            counts=counted(found[0]) if found else None,
         )
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from mlops_core.cli.arguments import add_project, console, print_json
 from mlops_core.cli.rollout import told
-from mlops_core.contracts import plain
 
 if TYPE_CHECKING:
     from mlops_core.flow.counting import Counted
@@ -26,12 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mlops_core import api
-    from mlops_core.flow.counting import counted
 
     found = api.status(args.project, args.overrides)
-    counts = counted(found.endpoint) if found.endpoint else None
     if args.json:
-        print_json({**plain(found), "counts": counts})
+        print_json(found)
         return 0
     out = console()
     names: dict[int, list[str]] = {}
@@ -51,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         ]
         if other:
             out.print(f"beside it: {', '.join(other)}")
-        for line in map(_line, counts or ()):
+        for line in map(_line, found.counts or ()):
             out.print(line, markup=False)
     else:
         out.print("endpoint: none is running")
