@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mlops_core.serving.host import say as say
     from mlops_core.serving.host import wanted as wanted
     from mlops_core.serving.ports import other_ports as other_ports
-    from mlops_core.serving.ports import refuse_taken as refuse_taken
+    from mlops_core.serving.ports import reserve as reserve
     from mlops_core.serving.process import HostProcess as HostProcess
     from mlops_core.serving.reach import answers as answers
     from mlops_core.serving.reach import certificate as certificate
@@ -78,7 +78,7 @@ _HOME = {
     "mlops_core.serving": ("create_app",),
     "mlops_core.serving.bounds": ("refuse_batching",),
     "mlops_core.serving.host": ("say", "wanted"),
-    "mlops_core.serving.ports": ("other_ports", "refuse_taken"),
+    "mlops_core.serving.ports": ("other_ports", "reserve"),
     "mlops_core.serving.process": ("HostProcess",),
     "mlops_core.serving.reach": ("answers", "certificate", "refuse_half", "refuse_open", "tls_files"),
     "mlops_core.serving.renewal": ("Pair",),

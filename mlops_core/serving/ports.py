@@ -25,10 +25,9 @@ def address(host: str, port: int, scheme: str = "http") -> dict[str, Any]:
 
 def bind(host: str, port: int, state: Path) -> socket.socket:
     """Listens already, so that callers who come before the process is up wait instead of being refused."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     end = time.monotonic() + PATIENCE
     while True:
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening = socket.socket(_family(host), socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
@@ -43,21 +42,35 @@ def bind(host: str, port: int, state: Path) -> socket.socket:
             time.sleep(0.05)
 
 
-def refuse_taken(host: str, *ports: int | None) -> None:
-    """Raises ServingError where somebody listens already: several processes may share a port without a word."""
+def reserve(host: str, *ports: int | None) -> list[socket.socket]:
+    """Sockets that keep `ports` for the processes of this user that share them (SO_REUSEPORT), as long as they live.
+
+    They do not listen, so no caller comes to them. Without them, whatever asks the system for any free port may be
+    given one of ours before the process that is to listen there is up. Raises ServingError where one is taken.
+    """
+    found = []
     for port in filter(None, ports):
-        end = time.monotonic() + PATIENCE
-        while True:
-            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
-                free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    free.bind((host, port))
-                    break
-                except OSError as error:
-                    if time.monotonic() > end:
-                        why = f"is taken by {owner(port)}" if error.errno == errno.EADDRINUSE else str(error.strerror)
-                        raise ServingError(f"port {port} on {host} {why}; declare another one") from error
-            time.sleep(0.05)
+        _refuse_taken(host, port)  # several processes may share a port without a word
+        one = socket.socket(_family(host))
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind((host, port))
+        found.append(one)
+    return found
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while True:
+        with socket.socket(_family(host)) as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                free.bind((host, port))
+                return
+            except OSError as error:
+                if time.monotonic() > end:
+                    why = f"is taken by {owner(port)}" if error.errno == errno.EADDRINUSE else str(error.strerror)
+                    raise ServingError(f"port {port} on {host} {why}; declare another one") from error
+        time.sleep(0.05)
 
 
 def owner(port: int) -> str:
@@ -110,7 +123,11 @@ def _refuse_without_grpc() -> None:
 
 
 def _free(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+    with socket.socket(_family(host)) as free:
         free.bind((host, 0))
         found: int = free.getsockname()[1]
         return found
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -61,6 +61,7 @@ def environment_of(folder: Path, process: Mapping[str, Any]) -> dict[str, str]:
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",
         "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "0",
+        "SERVE_SOCKET_REUSE_PORT_ENABLED": "1",  # beside the socket with which the host keeps the port
     }
     if process["haproxy"]:
         found |= {

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
 import shutil
 import signal
-import sys
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlops_core import answers, create_app, hold, read_state, refuse_taken, say, write_state
+from mlops_core import answers, create_app, hold, read_state, reserve, say, write_state
 from mlops_core import wanted as serving_of
 from mlops_core.errors import MlopsError, ServingError
+from mlops_ray.anew import adopt, begin_anew, goes_on, pause, pause_after
 from mlops_ray.front import WANTED, living
 from mlops_ray.renewal import Renewal
 
@@ -94,8 +96,7 @@ class Host:
         except Exception as error:  # told to the deployer; the endpoint goes on
             log.error("generation %s refused: %s", generation, error)
             self._take_back()
-            words = str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"
-            self.tell(self.desired, {"generation": generation, "error": words})
+            self.tell(self.desired, {"generation": generation, "error": _words(error)})
             return
         self.desired = desired
         self.tell(desired)
@@ -164,27 +165,39 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("state", type=Path)
     parser.add_argument("--ready", type=int, default=-1)
-    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--again", type=int, default=0, help="which attempt to begin anew this is")
+    parser.add_argument("--held", type=int, nargs="*", default=[], help="sockets that keep the ports")
     given, inherited = parser.parse_args(arguments), dict(os.environ)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    held = adopt(given.held)
     with hold(given.state / "host.lock"):
-        if given.again and not _goes_on(given.state):
+        if given.again and not goes_on(given.state):
             return 0
+        host = Host(given.state)
         try:
-            return _serve(given.state, given.ready, inherited)
-        except MlopsError as error:
+            held = held or _reserve(host.desired["process"])
+            _serve(host, given.ready, functools.partial(begin_anew, given.state, inherited, held))
+        except Exception as error:
+            if given.again and not host.ending:
+                seconds = pause_after(given.again)
+                log.error("cannot start again: %s; trying once more in %g s", _words(error), seconds)
+                pause(seconds)
+                begin_anew(given.state, inherited, held, given.again + 1)
+            if not isinstance(error, MlopsError):
+                raise
             log.error("%s", error)
             _say(given.ready, str(error))
             return error.exit_code
+    return 0
 
 
-def _goes_on(state: Path) -> bool:
-    """False where somebody stopped the endpoint while this process had let go of its lock to begin anew."""
-    try:
-        shutil.rmtree(read_state(state / "host.json")["folder"], ignore_errors=True)
-    except FileNotFoundError:
-        return False
-    return True
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"
+
+
+def _reserve(process: Mapping[str, Any]) -> list[socket.socket]:
+    front = reserve(process["host"], process["port"], process.get("grpc_port"))
+    return front + reserve(process["admin_host"], process.get("admin_port"))
 
 
 def _say(ready: int, text: str) -> None:
@@ -194,37 +207,12 @@ def _say(ready: int, text: str) -> None:
             say(ready, text)
 
 
-def _begin_anew(state: Path, inherited: Mapping[str, str]) -> NoReturn:
-    """The same process id, and nothing else of what was: Ray cannot be shut down in order any more."""
-    from mlops_ray.cluster import end_leftovers
-
-    end_leftovers(read_state(state / "host.json"))
-    reap(10)
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "mlops_ray.host", str(state), "--again"], inherited)
-
-
-def reap(seconds: float) -> None:
-    """Waits for every child to end and forgets it: what comes after us would not know its dead children.
-
-    A process that is killed is nobody's and not yet dead for a while, so one look is not enough.
-    """
-    end = time.monotonic() + seconds
-    with contextlib.suppress(ChildProcessError):
-        while time.monotonic() < end:
-            if not os.waitpid(-1, os.WNOHANG)[0]:
-                time.sleep(0.02)
-
-
-def _serve(state: Path, ready: int, inherited: Mapping[str, str]) -> int:
+def _serve(host: Host, ready: int, again: Callable[[int], NoReturn]) -> None:
     from mlops_ray.cluster import environment_of
     from mlops_ray.runtime import private_folder, started
 
-    began = time.monotonic()
-    host = Host(state)
-    process = host.desired["process"]
+    began, state, process = time.monotonic(), host.state, host.desired["process"]
     rehearse(host.desired)
-    refuse_taken(process["host"], process.get("grpc_port"))
-    refuse_taken(process["admin_host"], process.get("admin_port"))
     for kept in ("replicas", "telemetry"):
         shutil.rmtree(state / kept, ignore_errors=True)
     (state / "replicas").mkdir(parents=True)
@@ -239,11 +227,10 @@ def _serve(state: Path, ready: int, inherited: Mapping[str, str]) -> int:
             _say(ready, "ready")
             try:
                 host.run(renewal)
-            except Lost as error:
+            except Lost as error:  # Ray cannot be shut down in order any more
                 log.error("%s; starting again", error)
-                _begin_anew(state, inherited)
+                again(1)
             _end()
-    return 0
 
 
 def _end() -> None:

@@ -133,6 +133,15 @@ def until(done: Callable[[], Any], seconds: float) -> None:
         time.sleep(0.1)
 
 
+def is_free(port: int) -> bool:
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is but remembered of a dead one is free
+        with suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return True
+    return False
+
+
 def steady(endpoint: Endpoint) -> None:
     """Until two replicas have been the same for a while: Serve lets those go that it has replaced."""
     seen, since = replicas(endpoint), time.monotonic()
@@ -358,21 +367,35 @@ def test_a_killed_endpoint_comes_back_on_its_port_with_what_was_desired(endpoint
 def test_dead_children_are_forgotten_however_slowly_they_die():
     begin = "import subprocess as s, sys; s.Popen(['sleep', '0.3']); s.Popen(['true']); "
     look = "import psutil; sys.exit(len(psutil.Process().children()))"
-    code = begin + "from mlops_ray.host import reap; reap(10); " + look
+    code = begin + "from mlops_ray.anew import reap; reap(10); " + look
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def test_when_ray_itself_dies_the_endpoint_comes_back_by_itself(endpoint, deployer, serving):
-    running, _ = deployer.actual("credit", serving().state)
+def test_when_ray_itself_dies_the_endpoint_comes_back_by_itself_even_if_not_at_once(endpoint, deployer, serving):
+    desired = serving({2: 100})
+    running, _ = deployer.actual("credit", desired.state)
+    bundle, away = desired.routes[0].bundle, desired.routes[0].bundle.with_name("away")
+    ports = [int(url.rpartition(":")[2]) for url in (running.url, running.details["admin"])]
     before = {p.pid for p in tree(running) if p.pid != running.pid}
-    raylet = next(p.pid for p in tree(running) if "/raylet" in title(p))
-    os.kill(raylet, signal.SIGKILL)
+    told = len((desired.state / "host.log").read_text())
+    bundle.rename(away)
+    os.kill(next(pid for pid in before if "/raylet" in title(psutil.Process(pid))), signal.SIGKILL)
     killed = time.monotonic()
-    while any(alive(pid) for pid in before) or not ready(running):
-        assert time.monotonic() - killed < 120
-        time.sleep(0.2)
+
+    def come(done: Callable[[], bool], seconds: float) -> None:
+        while not done():
+            assert time.monotonic() - killed < seconds
+            assert not any(is_free(port) for port in ports)  # who took one would keep the endpoint from coming back
+            time.sleep(0.01)
+
+    try:
+        come(lambda: "trying once more in 2 s" in (desired.state / "host.log").read_text()[told:], 60)
+    finally:
+        away.rename(bundle)
+    assert f"there is no bundle at {bundle}" in (desired.state / "host.log").read_text()[told:]
+    come(lambda: not any(alive(pid) for pid in before) and ready(running), 120)
     print(f"back {time.monotonic() - killed:.1f} s after raylet was killed")
-    assert deployer.actual("credit", serving().state) == (running, serving({2: 100}))
+    assert deployer.actual("credit", desired.state) == (running, desired)
     assert ask(running).json()["version"] == 2
 
 
