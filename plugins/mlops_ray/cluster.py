@@ -71,6 +71,7 @@ def environment_of(folder: Path, process: Mapping[str, Any]) -> dict[str, str]:
             "RAY_kill_child_processes_on_worker_exit": "0",
             "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper": "0",
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "mlops_ray.shortcut.middlewares",
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder, process)),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,7 @@ def test_it_answers_and_listens_on_loopback_only(endpoint, deployer, serving):
     answer = ask(endpoint)
     assert answer.status_code == 200
     assert answer.json()["version"] == 1
+    assert uuid.UUID(answer.headers["x-request-id"]).version == 7  # ours: it came by the short way, past Serve's own
     assert httpx.get(f"{endpoint.url}/v2/models/credit/ready", trust_env=False).status_code == 200
     assert httpx.post(f"{endpoint.url}/predict", json={"income": "much"}, trust_env=False).status_code == 422
 
@@ -259,6 +262,23 @@ def test_serve_scales_by_the_requests_under_way(endpoint, deployer, serving):
         until(lambda: len(replicas(endpoint)) == 2 and not set(before) & set(replicas(endpoint)), 60)
         steady(endpoint)
     assert wrong(answers) == wrong(more) == []
+
+
+def test_a_replica_works_on_no_more_requests_at_once_than_declared(endpoint, deployer, serving):
+    """Who waits 0.4 s for others to be answered with, and must work alone, is answered after those before it."""
+    patient = dataclasses.replace(deployer, batching={"size": 1000, "wait": 0.4})
+    took = []
+    for bound in (100, 1):
+        dataclasses.replace(patient, max_ongoing=bound).apply(serving({2: 100}))
+        steady(endpoint)
+        began = time.monotonic()
+        with ThreadPoolExecutor(8) as callers:
+            assert {a.status_code for a in callers.map(lambda _: ask(endpoint), range(8))} == {200}
+        took.append(time.monotonic() - began)
+    deployer.apply(serving({2: 100}))
+    steady(endpoint)
+    print(f"8 requests to 2 replicas of 100 at once and of one: {took[0]:.2f} s, {took[1]:.2f} s")
+    assert took[1] > 4 * 0.4 > took[0]
 
 
 def test_a_killed_replica_is_replaced_while_the_other_answers(endpoint):
