@@ -29,11 +29,12 @@ TEST = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "schemathesis"
 # what tests talk to, and with: S3, the other namespace, a build backend, clients of the Open Inference Protocol
 REAL = ["moto[server]", "lightning", "hatchling", "tritonclient[http,grpc]"]
 EXTRAS = "default,xgboost,lightgbm,grpc,postgres,adbc,s3,signing"
-# What kills processes at a certain moment, or counts what fails under load, has the machine to itself.
+# What kills processes at a certain moment, or counts what fails under load, has but one other of its kind beside it.
 LONERS = ["e2e/test_life", "e2e/test_rollout", "e2e/test_startup"]
 LONERS += [f"plugins/test_{name}" for name in ("http_deployer", "ray_access", "ray_serve")]
-ALONE = [f"tests/{name}.py" for name in LONERS]
-SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "tests", *(f"--ignore={path}" for path in ALONE)]
+BY_FILES = ["-n", "2", "--dist", "loadfile"]
+ALONE = [*BY_FILES, *(f"tests/{name}.py" for name in LONERS)]
+SIDE_BY_SIDE = [*BY_FILES, "tests", *(f"--ignore=tests/{name}.py" for name in LONERS)]
 DEMO = HERE / "credit-demo"
 
 

@@ -94,10 +94,11 @@ def test_only_the_front_leaves_loopback_and_speaks_tls(endpoint, deployer, servi
     assert answer.status_code == 200 and "server" not in answer.headers
     assert client.get("/-/routes").status_code == 404
     end, outside = time.monotonic() + 10, set()
-    while not outside and time.monotonic() < end:  # HAProxy hands its socket over when it learns of a replica
+    doors = {("0.0.0.0", int(url.rpartition(":")[2])) for url in (endpoint.url, endpoint.details["grpc"])}
+    while outside != doors and time.monotonic() < end:  # HAProxy hands its socket over when it learns of a replica
         outside = {(a.ip, a.port) for a in listening(endpoint) if str(a.ip).removeprefix("::ffff:") != "127.0.0.1"}
-    outside = {(ip.removeprefix("::").replace("::", "0.0.0.0") or "0.0.0.0", port) for ip, port in outside}
-    assert outside == {("0.0.0.0", int(url.rpartition(":")[2])) for url in (endpoint.url, endpoint.details["grpc"])}
+        outside = {(ip.removeprefix("::").replace("::", "0.0.0.0") or "0.0.0.0", port) for ip, port in outside}
+    assert outside == doors
     assert endpoint.url.startswith("https://") and deployer.apply(serving) == endpoint
     with pytest.raises(httpx.HTTPError):
         httpx.get(str(client.base_url).replace("https", "http") + "/readyz", trust_env=False)
