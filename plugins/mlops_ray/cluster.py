@@ -81,7 +81,8 @@ def environment_of(folder: Path, process: Mapping[str, Any]) -> dict[str, str]:
             "RAY_SERVE_HAPROXY_STATS_PORT": port["STATS"],
             # while a caller is to say something: without it, who begins TLS and never ends it would stay an hour
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(max(1, math.ceil(process["request_timeout"]))),
-            "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+            # one keeps up with the replicas of a dozen cores; more threads hand connections to each other
+            "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, 1 + (os.cpu_count() or 1) // 8)),
             # an answer changes nothing here, so what a dying replica had in its hands may be sent again
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         }

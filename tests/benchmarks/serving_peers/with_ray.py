@@ -48,6 +48,7 @@ def main() -> None:
     process = {"host": "127.0.0.1", "port": port, "haproxy": ingress == "haproxy", "request_timeout": 30.0}
     with private_folder() as folder:
         settings = environment_of(folder, process) if process["haproxy"] else {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
+        settings.pop("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", None)  # the short way is ours
         settings |= {f"RAY_SERVE_DIRECT_INGRESS_{end}_HTTP_PORT": p for end, p in (("MIN", "14000"), ("MAX", "14100"))}
         settings |= {f"RAY_SERVE_DIRECT_INGRESS_{end}_GRPC_PORT": p for end, p in (("MIN", "14200"), ("MAX", "14300"))}
         os.environ.update(settings)  # ray.serve reads them when it is imported
