@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from mlops_core.trials import Trials as Trials
     from mlops_core.trials import better as better
     from mlops_core.trials import judged as judged
+    from mlops_core.trials import key_of as key_of
+    from mlops_core.trials import lineage as lineage
 
 _HOME = {
     "mlops_core.bundle": ("open_bundle",),
@@ -86,7 +88,7 @@ _HOME = {
     "mlops_core.serving.state": ("hold", "is_held", "read_state", "write_state"),
     "mlops_core.serving.wire": ("WholeAnswers",),
     "mlops_core.space": ("holds", "multiple", "multiples", "parents_first"),
-    "mlops_core.trials": ("NoMetric", "Trials", "better", "judged"),
+    "mlops_core.trials": ("NoMetric", "Trials", "better", "judged", "key_of", "lineage"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_WHERE)

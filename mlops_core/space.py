@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from mlops_core.contracts import Distribution, Params, Space, plain
@@ -88,6 +88,12 @@ def parents_first(space: Space) -> list[str]:
     for name in space:
         visit(name)
     return list(found)
+
+
+def changeable(names: Iterable[str], continues: Sequence[str]) -> tuple[str, ...]:
+    """Those of a space's dimensions that a trainer with these `continues` can take up on the way."""
+    options = tuple(f"trainer.{option}" for option in continues)
+    return tuple(n for n in names if any(n == o or n.startswith(f"{o}.") for o in options))
 
 
 def wrong_conditions(space: Space) -> Iterator[tuple[str, str, str, str]]:

@@ -27,6 +27,7 @@ from mlops_core.contracts import (
     Scores,
     Serving,
     Space,
+    Start,
     Submission,
     Table,
     Tuned,
@@ -66,7 +67,9 @@ class Trainer(Protocol):
     user's own code that the fit depends on; they join the stage's key. Option `reports() -> Sequence[str] | None`
     (likewise): validation scores of its own beside the metrics of the task, which a search may have as objectives; None
     where only a fit can tell. Attribute `gangs = True` (likewise): several
-    processes may fit one model, see `Job.gang`.
+    processes may fit one model, see `Job.gang`. Attribute `continues: Sequence[str]` (likewise): options, a name also
+    standing for all below it, with which a fit goes on from a checkpoint that was made with other values, see
+    `Job.start`.
     """
 
     def fit(self, dataset: Dataset, job: Job) -> Scores:
@@ -88,12 +91,13 @@ class Objective(Protocol):
     """A trial: fits with these parameters and returns validation scores. Picklable; safe in any process.
 
     A tuner with an option `resources.workers` calls it in as many processes at once, in each with its place in the
-    `gang` and an `out` of its own, whose folder `scratch` has the same content; what rank 0 returns counts.
+    `gang` and an `out` of its own, whose folder `scratch` has the same content; what rank 0 returns counts. One that
+    says `legs` gives each call its `start`, and finds what the fit left to go on from in `out/scratch`.
 
     For a tuner whose trials run on machines that do not see its own folders (methods not in this Protocol, looked up if
     present): `away() -> Objective` is what to call there, it keeps nothing outside of `out`. Where the search runs,
-    `wants(params, scores) -> bool` then tells whether `keep(params, scores, out)` would keep something of what such a
-    trial left in its `out`, brought here.
+    `wants(params, scores, after) -> bool` then tells whether `keep(params, scores, out, after)` would keep something of
+    what such a trial left in its `out`, brought here; `after` is that of its `start`, None where it has none.
     """
 
     def __call__(
@@ -103,6 +107,7 @@ class Objective(Protocol):
         report: Callable[[int, Scores], None],
         resources: Mapping[str, float] | None = None,
         gang: Gang | None = None,
+        start: Start | None = None,
     ) -> Scores: ...
 
 
@@ -111,7 +116,9 @@ class Tuner(Protocol):
     """A search over the trainer's options.
 
     Option `refuses(goal) -> Mapping[str, str]` (not in this Protocol, looked up if present): which of its options, as
-    they are set, cannot serve this goal, and why; told where they are declared, before anything runs.
+    they are set, cannot serve this goal, and why; told where they are declared, before anything runs. Option `legs() ->
+    str` (likewise): the option by which its trials go on from one another, '' where they do not; the core then holds
+    the trainer and the space to it.
     """
 
     def search(self, objective: Objective, space: Space, goal: Goal, out: Path, report: Callable[..., None]) -> Tuned:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Trials:
     def __init__(self, out: Path) -> None:
         self.path = out / "trials.jsonl"
         out.mkdir(parents=True, exist_ok=True)
-        kept = {key_of(trial.params): trial for trial in self._read()}
+        kept = {key_of(trial.params, trial.after): trial for trial in self._read()}
         self._trials = kept if any(t.state != "failed" for t in kept.values()) else {}
 
     def __iter__(self) -> Iterator[Trial]:
@@ -39,13 +39,13 @@ class Trials:
     def __len__(self) -> int:
         return len(self._trials)
 
-    def known(self, params: Params) -> Trial | None:
-        """The trial that already finished at this point."""
-        return self._trials.get(key_of(params))
+    def known(self, params: Params, after: int | None = None) -> Trial | None:
+        """The trial that already finished at this point, having gone on from trial `after`."""
+        return self._trials.get(key_of(params, after))
 
     def add(self, trial: Trial) -> None:
         """Keeps a finished trial; of two at the same point, the later counts."""
-        self._trials[key_of(trial.params)] = trial
+        self._trials[key_of(trial.params, trial.after)] = trial
         line = json.dumps(plain(trial), sort_keys=True) + "\n"
         with self.path.open("ab") as file:
             file.write(line.encode())
@@ -59,12 +59,12 @@ class Trials:
         best = taken(trials, goal, 0) if goal.objectives else None
         if best:
             front = tuple(t.number for t in front_of(trials, goal))
-            return Tuned(params=best.params, scores=best.scores, trials=trials, front=front)
+            return Tuned(params=best.params, scores=best.scores, trials=trials, front=front, best=best.number)
         for state in ("done", "pruned"):
             scored = [t for t in trials if t.state == state and math.isfinite(t.scores.get(goal.metric, math.nan))]
             if scored:
                 best = min(scored, key=lambda t: (_cost(t, goal), t.number))
-                return Tuned(params=best.params, scores=best.scores, trials=trials)
+                return Tuned(params=best.params, scores=best.scores, trials=trials, best=best.number)
         failed = [t for t in trials if t.state == "failed"]
         if not failed:
             raise TrainingError(f"no trial finished with a finite {goal.metric}")
@@ -82,9 +82,18 @@ class Trials:
             yield restore(Trial, json.loads(line))
 
 
-def key_of(params: Params) -> str:
-    """The same text for the same point, whatever the order of its parameters."""
-    return json.dumps(plain(params), sort_keys=True, default=repr)
+def key_of(params: Params, after: int | None = None) -> str:
+    """The same text for the same point, whatever the order of its parameters, that goes on from the same trial."""
+    told = plain(params) if after is None else {"after": after, "params": plain(params)}
+    return json.dumps(told, sort_keys=True, default=repr)
+
+
+def lineage(trials: Iterable[Trial], last: Trial) -> tuple[Trial, ...]:
+    """The legs whose fit `last` ends, the first of them first; `last` alone where it is a fit of its own."""
+    found, numbered = [last], {t.number: t for t in trials}
+    while found[0].after is not None:
+        found.insert(0, numbered[found[0].after])
+    return tuple(found)
 
 
 def shown(params: Params) -> str:

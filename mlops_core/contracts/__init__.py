@@ -45,6 +45,7 @@ from mlops_core.contracts.training import Job as Job
 from mlops_core.contracts.training import Model as Model
 from mlops_core.contracts.training import Pruned as Pruned
 from mlops_core.contracts.training import Space as Space
+from mlops_core.contracts.training import Start as Start
 from mlops_core.contracts.training import Trial as Trial
 from mlops_core.contracts.training import Tuned as Tuned
 from mlops_core.contracts.versions import Check as Check

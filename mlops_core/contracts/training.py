@@ -24,6 +24,19 @@ class Gang:
 
 
 @record
+class Start:
+    """Where one leg of a fit begins, and after how many `steps` (epochs, rounds) it ends.
+
+    `scratch` is the folder that the fit before it left as its own `scratch`, to be read and never written to; None
+    where the leg is the first. `after` is the number of that trial.
+    """
+
+    steps: int
+    scratch: Path | None = None
+    after: int | None = None
+
+
+@record
 class Job:
     """What a trainer is told beside its data.
 
@@ -36,6 +49,11 @@ class Job:
     same data and seed, a `scratch` with the same content, and an `out`; rank 0 alone reports and leaves a model. What
     `report` raises there ends the fit of all, the others with `Pruned`. The fit leaves no process group behind: the
     next trial runs in the same processes.
+
+    `start` is only there for a trainer that says what it `continues`. The fit then goes on from the checkpoint in
+    `start.scratch` with the options that it has now, and ends after `start.steps` more, with a checkpoint in `scratch`
+    from which the next may go on. Steps are counted on from there; what was best, and patience, begin anew. A fit that
+    has come to its own end (all epochs made) leaves its `scratch` empty: nobody goes on from it.
     """
 
     out: Path
@@ -48,6 +66,7 @@ class Job:
     trust: tuple[str, ...] = ()
     resources: Mapping[str, float] = field(default_factory=dict)
     gang: Gang | None = None
+    start: Start | None = None
 
 
 class Pruned(Exception):
@@ -75,7 +94,12 @@ Space = Mapping[str, Distribution]
 
 @record
 class Trial:
-    """One tried point: its parameters, best scores, state and seconds."""
+    """One tried point: its parameters, best scores, state and seconds.
+
+    A search may have trials that are a leg of a longer fit: `after` is then the number of the trial from whose
+    checkpoint it went on, None for a first leg, and `steps` how many steps the whole fit had made at its end; 0 where
+    a trial is a fit of its own.
+    """
 
     number: int
     params: Params
@@ -83,6 +107,8 @@ class Trial:
     state: Literal["done", "pruned", "failed"]
     seconds: float
     error: str = ""
+    after: int | None = None
+    steps: int = 0
 
 
 @record
@@ -92,7 +118,8 @@ class Goal:
     `objectives` are further scores with their directions, where the search is for a front of trials; a tuner that knows
     nothing of them searches for the best metric, and the core finds the front among its trials.
     `earlier` are the trials of the last search of this name, perhaps over another space or other data: a tuner may
-    learn from them.
+    learn from them. `changes` are the parameters of the space with which a fit can go on from a checkpoint that was
+    made with other values; none where the trainer cannot go on at all.
     """
 
     metric: str
@@ -100,6 +127,7 @@ class Goal:
     seed: int
     earlier: tuple[Trial, ...] = ()
     objectives: Mapping[str, Mode] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
 
 
 @record
@@ -112,6 +140,9 @@ class Tuned:
     `front` has the numbers of the trials that no other beats in all objectives, the best in the metric first; empty
     where the search is for the metric alone. `model` then holds a folder for each of them whose model was kept, named
     after its number in four digits.
+
+    `best` is the number of the best trial; a search whose trials go on from one another must tell it, for the same
+    parameters occur in several.
     """
 
     params: Params
@@ -120,6 +151,7 @@ class Tuned:
     model: Path | None = None
     report: Path | None = None
     front: tuple[int, ...] = ()
+    best: int | None = None
 
 
 @record

@@ -10,14 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlops_core.contracts import Dataset, Goal, Job, Mode, Params, Tuned, plain, restore
+from mlops_core.contracts import Dataset, Goal, Job, Mode, Params, Trial, Tuned, plain, restore
 from mlops_core.errors import TrainingError
 from mlops_core.flow.best import kept, kept_front
 from mlops_core.flow.context import Context, flatten, key_of
 from mlops_core.flow.objective import TrainerObjective, import_project, with_params
 from mlops_core.ledger import Outcome
 from mlops_core.pareto import front_of, taken
-from mlops_core.space import spelled
+from mlops_core.space import changeable, spelled
+from mlops_core.trials import lineage
 
 
 class Data:
@@ -137,7 +138,9 @@ class Tune:
         found = replace(found, model=None, report=page, front=tuple(t.number for t in front))
         if d.objectives:
             return plain(found), kept_front(work / "models", front, d.metric)
-        return plain(found), kept(work / "models", found.params, found.scores, d.metric)
+        best = _best(found)
+        after = best.after if best else None
+        return plain(found), kept(work / "models", found.params, found.scores, d.metric, after)
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> Tuned:
         return replace(restore(Tuned, outcome.record), model=path)
@@ -158,7 +161,10 @@ class Train:
     def inputs(self, context: Context) -> dict[str, Any]:
         found = {"input.data": context.results["data"].digest}
         if context.declaration.tuner is not None:
-            found |= {f"tuned.{k}": v for k, v in _chosen(context).params.items()}
+            tuned = _chosen(context)
+            found |= {f"tuned.{k}": v for k, v in tuned.params.items()}
+            for i, leg in enumerate(_schedule(tuned), 1):  # the same parameters end many a schedule
+                found |= {f"tuned.legs.{i}.{k}": v for k, v in {"steps": leg["steps"], **leg["params"]}.items()}
         return found
 
     def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
@@ -168,8 +174,9 @@ class Train:
         shutil.rmtree(out, ignore_errors=True)
         if tuned and tuned.model and not d.retrain_best:
             shutil.copytree(tuned.model, out)
-            trial = next(t.number for t in tuned.trials if t.params == params)
-            return {"scores": plain(tuned.scores), "params": plain(params), "metric": d.metric, "trial": trial}, out
+            found = {"scores": plain(tuned.scores), "params": plain(params), "metric": d.metric}
+            best, legs = _best(tuned), _schedule(tuned)
+            return found | ({"trial": best.number} if best else {}) | ({"schedule": legs} if legs else {}), out
         return self._fit(context, params, out, work / "scratch")
 
     def _fit(self, context: Context, params: Params, out: Path, scratch: Path) -> tuple[Mapping[str, Any], Path]:
@@ -209,7 +216,8 @@ def _keep(context: Context, page: Path | None, name: str) -> Path | None:
 
 def _goal(context: Context) -> Goal:
     d = context.declaration
-    return Goal(metric=d.metric, mode=_mode(d.metric), seed=d.seed, objectives=d.objectives)
+    changes = changeable(d.space, getattr(context.offer("trainer", d.trainer).cls, "continues", ()))
+    return Goal(metric=d.metric, mode=_mode(d.metric), seed=d.seed, objectives=d.objectives, changes=changes)
 
 
 def _chosen(context: Context) -> Tuned:
@@ -221,7 +229,22 @@ def _chosen(context: Context) -> Tuned:
     if trial is None:  # one objective; or no trial has them all, and no model is kept
         return tuned
     model = tuned.model / f"{trial.number:04d}" if tuned.model else None
-    return replace(tuned, params=trial.params, scores=trial.scores, model=model if model and model.exists() else None)
+    model = model if model and model.exists() else None
+    return replace(tuned, params=trial.params, scores=trial.scores, model=model, best=trial.number)
+
+
+def _best(tuned: Tuned) -> Trial | None:
+    """The trial whose parameters and model go on; a tuner may leave out its number."""
+    numbered = (t for t in tuned.trials if t.number == tuned.best)
+    return next(numbered if tuned.best is not None else (t for t in tuned.trials if t.params == tuned.params), None)
+
+
+def _schedule(tuned: Tuned) -> list[dict[str, Any]]:
+    """The legs of the fit that ends in the best trial: the step at which each ended, and its parameters."""
+    best = _best(tuned)
+    if best is None or not best.steps:
+        return []
+    return [{"steps": t.steps, "params": plain(t.params)} for t in lineage(tuned.trials, best)]
 
 
 def _spelled(objectives: Mapping[str, Mode]) -> str:

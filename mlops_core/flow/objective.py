@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mlops_core.contracts import Choice, Dataset, Gang, Goal, Job, Mode, Params, Scores
+from mlops_core.contracts import Choice, Dataset, Gang, Goal, Job, Mode, Params, Scores, Start
 from mlops_core.flow import best
 from mlops_core.pareto import SIZE, costs_of
 from mlops_core.plugins import Plugins
@@ -43,6 +43,7 @@ class TrainerObjective:
         report: Callable[[int, Scores], None],
         resources: Mapping[str, float] | None = None,
         gang: Gang | None = None,
+        start: Start | None = None,
     ) -> Scores:
         import_project(self.project)
         self._fetch()
@@ -62,29 +63,30 @@ class TrainerObjective:
             trust=self.trust,
             resources=dict(resources or {}),
             gang=gang,
+            start=start,
         )
         scores = dict(trainer.fit(self.dataset, job))
         if gang is not None and gang.rank:
             return scores
         if SIZE in self.objectives:
             scores[SIZE] = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
-        self.keep(params, scores, out)
+        self.keep(params, scores, out, start.after if start else None)
         return scores
 
     def away(self) -> TrainerObjective:
         """See `mlops_core.stages.Objective`."""
         return replace(self, models=None)
 
-    def wants(self, params: Params, scores: Scores) -> bool:
+    def wants(self, params: Params, scores: Scores, after: int | None = None) -> bool:
         """See `mlops_core.stages.Objective`."""
         costs = costs_of(scores, self._goal)
-        return self.models is not None and costs is not None and best.wanted(self.models, params, costs)
+        return self.models is not None and costs is not None and best.wanted(self.models, params, costs, after)
 
-    def keep(self, params: Params, scores: Scores, out: Path) -> None:
+    def keep(self, params: Params, scores: Scores, out: Path, after: int | None = None) -> None:
         """See `mlops_core.stages.Objective`."""
         model, costs = out / "model", costs_of(scores, self._goal)
         if self.models is not None and costs is not None and (model / "model.json").exists():
-            best.keep(self.models, params, model, float(scores[self.metric]), costs)
+            best.keep(self.models, params, model, float(scores[self.metric]), costs, after)
 
     @property
     def _goal(self) -> Goal:

@@ -77,6 +77,8 @@ class Seal:
             "scores": trained["scores"],
             "seed": d.seed,
         }
+        if "schedule" in trained:  # the model is what all of its legs made of it
+            lineage["schedule"] = trained["schedule"]
         seal(
             trained["path"],
             out,

@@ -36,6 +36,13 @@ OWN = ("lr", "weight_decay", "optimizer", "schedule", "class_weight", "model")
 USERS = ("module_options", "datamodule", "datamodule_options", "layout", "output")
 
 
+# With which a fit goes on from the checkpoint of another; of `module_options` those that leave the shapes as they are.
+CONTINUES = (
+    "lr", "weight_decay", "batch_size", "gradient_clip", "class_weight", "model.dropout", "module_options",
+    "datamodule_options",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Options:
     """Trains a neural network with PyTorch Lightning: a built-in one for tables, or your own LightningModule.

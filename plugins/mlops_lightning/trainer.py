@@ -8,13 +8,14 @@ from typing import ClassVar
 
 from mlops_core.contracts import Dataset, Job, Predict, Scores
 from mlops_lightning.options import Network as Network
-from mlops_lightning.options import Options
+from mlops_lightning.options import CONTINUES, Options
 
 
 @dataclass(frozen=True)
 class LightningTrainer(Options):
     __doc__ = Options.__doc__
     gangs: ClassVar[bool] = True
+    continues: ClassVar[tuple[str, ...]] = CONTINUES
 
     def reports(self) -> tuple[str, ...] | None:
         """What a module of the user's own logs is among the scores."""

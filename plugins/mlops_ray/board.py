@@ -74,6 +74,7 @@ class Board:
 
     def __post_init__(self) -> None:
         self.curves = Curves(self.out)
+        self.reached = {n: points[-1][0] for n, points in self.curves.read().items()} if self.points.legs else {}
         if len(self.known):  # else all failed, and the search begins anew
             self.used = max(self._kept(), sum(t.seconds for t in self.known))
         elif not self.known.path.exists():
@@ -94,6 +95,11 @@ class Board:
         return self.limits.cost is not None and self.cost >= self.limits.cost
 
     @property
+    def waits(self) -> bool:
+        """Whether there may be another point, though there is none now."""
+        return self.points.waits and not (self.stale or self.spent)
+
+    @property
     def stale(self) -> bool:
         return 0 < self.limits.patience <= self.idle
 
@@ -107,7 +113,7 @@ class Board:
     def next(self, trial_id: str) -> Point | None:
         point = None if self.stale or self.spent else self.points.next()
         if point:
-            self.running[trial_id] = Running(point)
+            self.running[trial_id] = Running(point, step=self.reached.get(point.number, 0))
         return point
 
     def started(self, trial_id: str) -> None:
@@ -131,7 +137,8 @@ class Board:
         if result.get("fatal"):
             self.fatal = self.fatal or str(result["fatal"])
         elif trial_id in self.running:
-            self.running[trial_id].step = result.get("step", 0)
+            # a leg that was killed after its last step has none to tell when it is tried again
+            self.running[trial_id].step = max(self.running[trial_id].step, result.get("step", 0))
             self.running[trial_id].scores = result.get("scores") or {}
             if "now" in result:
                 self.curves.add(self.running[trial_id].point.number, result["step"], result["now"])
@@ -153,6 +160,8 @@ class Board:
                 self._keep(trial_id, "pruned")
         self.used += sum(run.seconds for run in self.running.values())
         self.running.clear()
+        for trial in self.known if self.points.legs else ():  # nobody goes on from any
+            shutil.rmtree(self.out / "trials" / f"{trial.number:04d}" / "scratch", ignore_errors=True)
         self._show(force=True)
         (self.out / "live.json").unlink(missing_ok=True)
 
@@ -166,7 +175,14 @@ class Board:
             return
         seconds, scores = run.seconds, dict(run.scores)
         trial = Trial(
-            number=run.point.number, params=run.point.params, scores=scores, state=state, seconds=seconds, error=error
+            number=run.point.number,
+            params=run.point.params,
+            scores=scores,
+            state=state,
+            seconds=seconds,
+            error=error,
+            after=run.point.after,
+            steps=run.step if self.points.legs else 0,
         )
         self.used += seconds
         self.known.add(trial)
@@ -174,8 +190,8 @@ class Board:
         self._weigh(trial)
         self.finished += 1
         self.failed += state == "failed"
-        if state != "failed":
-            shutil.rmtree(self.out / "trials" / f"{trial.number:04d}" / "scratch", ignore_errors=True)
+        for number in self.points.spare(trial):
+            shutil.rmtree(self.out / "trials" / f"{number:04d}" / "scratch", ignore_errors=True)
         self._show(force=True)
         self.report(self.finished, scores)
 

@@ -156,6 +156,10 @@ class Place:
     def begin(self) -> None:
         """Its checkpoint is there."""
 
+    def left_by(self, number: int) -> Path:
+        """The checkpoint that another trial left."""
+        return self.folder.parent / f"{number:04d}" / "scratch"
+
     def reported(self) -> None:
         """A checkpoint may have been left."""
 

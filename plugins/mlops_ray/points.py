@@ -13,7 +13,7 @@ import math
 import os
 import random
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from mlops_core import (
     grid_points,
     grid_size,
     holds,
+    key_of,
     multiple,
     multiples,
     objectives_of,
@@ -44,12 +45,18 @@ DRAWS = 1_000  # at random, before a space of more than MANY points counts as ex
 
 @record
 class Point:
+    """Of a population, also whose leg it is, and from which trial that goes on."""
+
     number: int
     params: Params
+    after: int | None = None
+    member: int | None = None
 
 
 class Points:
     """`next()` gives points until there are none; `tell` teaches the sampler how one ended."""
+
+    legs = False  # whether trials go on from one another
 
     def __init__(self, tuner: Search, space: Space, goal: Goal, out: Path, known: Trials) -> None:
         self.space, self.goal, self.known, self._path = space, goal, known, out / "points.jsonl"
@@ -58,12 +65,13 @@ class Points:
         self._order = parents_first(space)
         self._conditional = _conditional(space)
         started = {p.number: p for p in self._read()}
-        self._live = {_key(p.params) for p in started.values()}
-        finished = {_key(t.params) for t in known}
-        self.queue = [p for p in started.values() if _key(p.params) not in finished]
+        self.started = list(started.values())
+        self._live = {key_of(p.params, p.after) for p in self.started}
+        self.queue = [p for p in self.started if known.known(p.params, p.after) is None]
         self._count = 1 + max(started, default=-1)
         self._fresh = self._unseen(tuner)
-        self.total = tuner.trials if self._fresh is None else min(tuner.trials, len(self._fresh) + len(started))
+        first = sum(p.after is None for p in self.started)
+        self.total = tuner.trials if self._fresh is None else min(tuner.trials, len(self._fresh) + first)
         self._only_grid = tuner.sampler == "grid"
         self._study = self._learn(tuner)
         if tuner.warm_start:
@@ -79,12 +87,26 @@ class Points:
             for sampler in self._samplers():
                 self._study.sampler = sampler
                 asked, params = self._ask()
-                if _key(params) not in self._live:
+                if key_of(params) not in self._live:
                     point = self._start(params)
                     self._asked[point.number] = asked
                     return point
                 self._repeat(asked, params)
         return self._start(self._fresh[0]) if self._fresh else None
+
+    @property
+    def left(self) -> int:
+        """How many are to come at most; -1 where nobody knows."""
+        return self.total - len(self.known)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the end of a trial may make another point of it, where there is none now."""
+        return False
+
+    def spare(self, trial: Trial) -> Iterable[int]:
+        """The trials whose checkpoints nobody goes on from, now that this one has ended."""
+        return () if trial.state == "failed" else (trial.number,)
 
     def _ask(self) -> tuple[optuna.trial.Trial, Params]:
         """A point of the sampler; where there are conditions, one dimension after the other."""
@@ -130,14 +152,14 @@ class Points:
             random.Random(self.goal.seed).shuffle(points)
         else:
             return None
-        return [p for p in points if _key(p) not in self._live]
+        return [p for p in points if key_of(p) not in self._live]
 
-    def _start(self, params: Params) -> Point:
-        point = Point(number=self._count, params=params)
+    def _start(self, params: Params, after: int | None = None, member: int | None = None) -> Point:
+        point = Point(number=self._count, params=params, after=after, member=member)
         self._count += 1
-        self._live.add(_key(params))
+        self._live.add(key_of(params, after))
         if self._fresh is not None:
-            self._fresh = [p for p in self._fresh if _key(p) not in self._live]
+            self._fresh = [p for p in self._fresh if key_of(p) not in self._live]
         with self._path.open("a") as file:
             file.write(json.dumps(plain(point)) + "\n")
         return point
@@ -173,14 +195,14 @@ class Points:
         done = [t for t in self._earlier if t.state == "done"]
         for name, mode in objectives_of(self.goal).items() if done else ():
             best = (max if mode == "max" else min)(done, key=lambda t: t.scores[name])
-            if _key(best.params) not in self._live:
+            if key_of(best.params) not in self._live:
                 self.queue.append(self._start(best.params))
 
     def _add(self, trial: Trial) -> bool:
-        """Teaches the sampler a trial; not one without a score, or of another space."""
+        """Teaches the sampler a trial; not one without a score, of another space, or that others began."""
         import optuna
 
-        values = self._values(trial)
+        values = self._values(trial) if trial.after is None else None
         there = {name for name, d in self.space.items() if holds(d, trial.params)}
         if values is None or trial.params.keys() != there:
             return False
@@ -262,10 +284,6 @@ def _code(d: Distribution, value: Any) -> Any:
     if d.kind in ("choice", "grid"):
         return [plain(v) for v in d.args[0]].index(plain(value))
     return round(value / d.args[2]) if d.kind == "quniform" else value
-
-
-def _key(params: Mapping[str, Any]) -> str:
-    return json.dumps(plain(params), sort_keys=True)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt
 
 from mlops_core.contracts import Goal
+from mlops_core.errors import did_you_mean
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -48,13 +49,19 @@ class Search:
     trials are kept, so a killed search continues where it was and repeats none of them; a retried trial finds
     the checkpoints that its trainer left. The output of each trial is in output.log of its folder.
 
-    trials: points to try in all
+    trials: points to try in all, or members of a population
     sampler: how points are chosen; auto is Optuna's Gaussian process up to 100 trials of numbers and two objectives,
         its TPE beyond and where there are choices or conditions
     scheduler: asha stops trials that fall behind others at the same step; hyperband is asha in three brackets, each of
         which waits longer before it judges (for curves that cross); median stops what is below the median of the
         others' means up to that step; none lets each run to its end; auto is asha for one objective and none for
-        several: who is behind in the metric may be the best in another
+        several: who is behind in the metric may be the best in another; pbt is population based training: `trials`
+        members are fitted side by side, in legs of `interval` steps; who is among the worst quarter at the end of a leg
+        goes on from the checkpoint of one of the best, with parameters near its; for trainers that can go on with other
+        values (lightning), whose own end (epochs) ends a member
+    interval: steps of a leg, for pbt
+    changes: the parameters that pbt may change on the way, as trainer.lr; by default all with which the trainer can go
+        on. The others stay with the weights that they made
     grace: steps (epochs, rounds) that a scheduler leaves every trial
     reduction: asha and hyperband let the best of this many go on at each rung
     points: values per continuous dimension, for sampler grid
@@ -78,7 +85,9 @@ class Search:
 
     trials: Annotated[int, Ge(1)] = 16
     sampler: Literal["auto", "optuna", "random", "grid"] = "auto"
-    scheduler: Literal["auto", "asha", "hyperband", "median", "none"] = "auto"
+    scheduler: Literal["auto", "asha", "hyperband", "median", "pbt", "none"] = "auto"
+    interval: Annotated[int, Ge(1)] = 5
+    changes: tuple[str, ...] = ()
     grace: Annotated[int, Ge(1)] = 5
     reduction: Annotated[float, Gt(1)] = 3
     points: Annotated[int, Ge(1)] = 5
@@ -96,13 +105,38 @@ class Search:
     def __post_init__(self) -> None:
         if self.warm_start and self.sampler in ("random", "grid"):
             raise ValueError(f"warm_start teaches a sampler, and sampler {self.sampler!r} learns nothing")
+        if self.legs():
+            self._refuse_beside_pbt()
         for option in ("time_budget", "cost", "trial_timeout"):
             seconds = self.seconds(option)
             if seconds is not None and seconds <= 0:
                 raise ValueError(f"{option} must be more than nothing, got {getattr(self, option)!r}")
 
+    def _refuse_beside_pbt(self) -> None:
+        if self.trials < 2:
+            raise ValueError("scheduler 'pbt' needs at least two trials: members that learn from each other")
+        if self.sampler == "grid":
+            raise ValueError("scheduler 'pbt' leaves the points of sampler 'grid'; take random, or leave it out")
+        if self.resources.workers > 1:
+            raise ValueError(f"scheduler 'pbt' fits with one worker a trial, got {self.resources.workers}")
+
+    def legs(self) -> str:
+        """See `mlops_core.stages.Tuner`."""
+        return "scheduler" if self.scheduler == "pbt" else ""
+
     def refuses(self, goal: Goal) -> dict[str, str]:
         """See `mlops_core.stages.Tuner`."""
+        found = self._cannot_change(goal) if self.legs() else {}
+        return found | self._cannot_judge(goal)
+
+    def _cannot_change(self, goal: Goal) -> dict[str, str]:
+        """`goal.changes` is what could change; that there is nothing is for the core to tell of a declaration."""
+        wrong = [name for name in self.changes if name not in goal.changes]
+        if wrong and goal.changes:
+            return {"changes": f"{wrong[0]} cannot change on the way; {did_you_mean(wrong[0], goal.changes)}"}
+        return {}
+
+    def _cannot_judge(self, goal: Goal) -> dict[str, str]:
         if not goal.objectives or self.scheduler in ("auto", "none"):
             return {}
         words = f"{self.scheduler} stops trials that are behind in {goal.metric}, which may be the best in"

@@ -27,6 +27,7 @@ from mlops_core.stages import Objective
 from mlops_ray.board import Board, Limits
 from mlops_ray.deaths import deaths_of_memory, reason
 from mlops_ray.home import road_home
+from mlops_ray.legs import Legs
 from mlops_ray.page import page
 from mlops_ray.points import Points, check_optuna
 from mlops_ray.runtime import environment, private_folder, ray_running
@@ -55,12 +56,12 @@ def sweep(
 ) -> Tuned:
     check_optuna()
     known = Trials(out)
-    points = Points(tuner, space, goal, out, known)
+    points = (Legs if tuner.legs() else Points)(tuner, space, goal, out, known)
     board = Board(points=points, known=known, goal=goal, out=out, report=report, limits=_limits(tuner))
     for trial in known:
         board.tell(trial)
-    left = points.total - board.finished
-    if left <= 0 or (len(known) and (board.stale or board.spent)):
+    left = points.left
+    if not left or (len(known) and (board.stale or board.spent)):
         return _found(board, space)
     modules = (*tuner.preload, "ray.tune", "mlops_ray.trial")
     running = ray_running(tuner.address, TrainingError, env=ENVIRONMENT, preload=modules)
@@ -69,7 +70,9 @@ def sweep(
         told = replace(goal, earlier=())
         share, workers = _told(tuner.resources), tuner.resources.workers
         with contextlib.nullcontext() if own else road_home(objective, out) as road:
-            _run(tuner, Attempt(objective, told, out, share, board.limits.timeout, workers, road), board, left, storage)
+            steps = tuner.interval if tuner.legs() else None
+            attempt = Attempt(objective, told, out, share, board.limits.timeout, workers, road, steps)
+            _run(tuner, attempt, board, left, storage)
     board.close()
     if board.fatal:
         raise TrainingError(board.fatal)
@@ -140,7 +143,7 @@ class Halving(Unhurried, AsyncHyperBandScheduler):  # type: ignore[misc]
 
 
 def _scheduler(tuner: Search, goal: Goal) -> TrialScheduler:
-    if tuner.scheduler == "none" or goal.objectives:
+    if tuner.scheduler in ("none", "pbt") or goal.objectives:
         return Unstopped()
     if tuner.scheduler == "median":
         # a pause, which it offers while it has seen too few, would begin a trial again
@@ -192,7 +195,9 @@ class Suggest(_Told, Searcher):  # type: ignore[misc]  # Ray is untyped to us
         if len(self.board.running) > self._room:
             return None
         point = self.board.next(trial_id)
-        return {"number": point.number, "params": dict(point.params)} if point else Searcher.FINISHED
+        if point is None:
+            return None if self.board.waits else Searcher.FINISHED
+        return {"number": point.number, "after": point.after, "params": dict(point.params)}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The board is told by `Watch`, which knows more."""

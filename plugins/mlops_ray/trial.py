@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mlops_core import NoMetric, better, judged
-from mlops_core.contracts import Goal, Params, Pruned, Scores
+from mlops_core.contracts import Goal, Params, Pruned, Scores, Start
 from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
 from mlops_ray.home import Place, Road, place_of
@@ -34,6 +34,7 @@ class Attempt:
     timeout: float | None = None
     workers: int = 1
     road: Road | None = None
+    steps: int | None = None  # of a leg
 
     def __call__(self, config: Mapping[str, Any]) -> None:
         from ray import tune
@@ -47,16 +48,22 @@ class Attempt:
             stack.enter_context(contextlib.redirect_stderr(log))
             place.begin()
             stack.enter_context(_telling_where(self.timeout, log))
-            last = self._run(config["params"], place)
+            start = self._start(config.get("after"), place)
+            last = self._run(config["params"], place, start)
             if last.get("state") == "done":
                 place.ended(config["params"], last["scores"])
         tidy()
         tune.report(last)
 
-    def _run(self, params: Params, place: Place) -> dict[str, Any]:
+    def _start(self, after: int | None, place: Place) -> Start | None:
+        if self.steps is None:
+            return None
+        return Start(steps=self.steps, after=after, scratch=None if after is None else place.left_by(after))
+
+    def _run(self, params: Params, place: Place, start: Start | None) -> dict[str, Any]:
         told = Told(self.goal, place.reported)
         try:
-            scores = judged(self._fit(params, place, told), self.goal, ended=True)
+            scores = judged(self._fit(params, place, told, start), self.goal, ended=True)
         except Pruned:
             if told.stopped:  # how Tune ends a thread; nothing may be reported any more
                 raise SystemExit(0) from None
@@ -70,8 +77,10 @@ class Attempt:
             raise TrainingError(words(error)) from None
         return told.message(scores, state="done")
 
-    def _fit(self, params: Params, place: Place, told: Told) -> Scores:
+    def _fit(self, params: Params, place: Place, told: Told, start: Start | None) -> Scores:
         objective = place.own(self.objective)
+        if start is not None:
+            return objective(params, place.folder, told, self.resources, start=start)
         if self.workers == 1:
             return objective(params, place.folder, told, self.resources)
         from mlops_ray.gang import together

@@ -36,9 +36,20 @@ def run(
     lightning = importlib.import_module(namespace)
     checkpoint = job.scratch / "last.ckpt"
     progress = _resumed(checkpoint, job.scratch / "best.ckpt")
+    before = None
+    if job.start is not None and job.start.scratch is not None and not progress.epochs:
+        checkpoint = job.start.scratch / "last.ckpt"
+        progress, before = _begun(checkpoint)
     watch = _watch_class(lightning)(
-        job, validation, batches, progress, patience=options.patience, every=options.checkpoint_epochs
+        job,
+        validation,
+        batches,
+        progress,
+        patience=options.patience,
+        every=options.checkpoint_epochs,
+        steps=job.start.steps if job.start is not None else None,
     )
+    watch.settings.before = before
     if progress.finished:
         module.configure_model()  # as a fit would; by Lightning's word it may be called again
     else:
@@ -107,6 +118,16 @@ def _resumed(checkpoint: Path, best: Path) -> Progress:
         return progress
     except Exception:  # whatever torch says of a file that is cut short, or holds more than tensors and plain data
         return Progress()
+
+
+def _begun(checkpoint: Path) -> tuple[Progress, Any]:
+    """Where a leg begins that goes on from this checkpoint, and the settings of the leg before."""
+    try:
+        found = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        epochs = found["mlops"]["epochs"]
+    except Exception as error:
+        raise TrainingError(f"cannot go on from {checkpoint}: {words(error)}") from error
+    return Progress(epochs=epochs, began=epochs), found.get("mlops_settings")
 
 
 @functools.cache

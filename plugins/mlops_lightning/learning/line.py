@@ -54,6 +54,9 @@ def _fit(options: Options, dataset: Dataset, job: Job) -> Scores:
         progress = run(options, job, subject.module, subject.namespace, validation, shuffled, **data)
         if leads(job):
             leave(options.export, dataset, job.out, encoder, subject, validation)
+            if job.start is not None and progress.epochs >= options.epochs:
+                for file in job.scratch.glob("*.ckpt"):  # there is nothing to go on with
+                    file.unlink()
     return progress.scores
 
 

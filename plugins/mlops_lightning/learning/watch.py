@@ -19,17 +19,19 @@ from mlops_core.errors import TrainingError, did_you_mean
 from mlops_lightning.learning.answers import tensor_of
 from mlops_lightning.learning.data import Batches
 from mlops_lightning.learning.gang import leads
+from mlops_lightning.learning.settings import Settings
 from mlops_lightning.learning.validation import Validation
 
 
 @dataclass
 class Progress:
-    """How far a fit is; kept in each checkpoint."""
+    """How far a fit is; kept in each checkpoint. `began`: the epochs of the fit from which it goes on."""
 
     epochs: int = 0
     best_epoch: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     finished: bool = False
+    began: int = 0
 
 
 def seed_all(seed: int, epoch: int, rank: int = 0) -> None:
@@ -53,10 +55,12 @@ class Watch:
         *,
         patience: int,
         every: int,
+        steps: int | None = None,
     ) -> None:
         super().__init__()
         self.job, self.validation, self.batches, self.progress = job, validation, batches, progress
-        self.patience, self.every = patience, every
+        self.patience, self.every, self.steps = patience, every, steps
+        self.settings = Settings()
         self.last, self.best = job.scratch / "last.ckpt", job.scratch / "best.ckpt"
         self.passing: BaseException | None = None  # what `report` raised: not the module's fault
         self._scores: dict[str, float] = {}
@@ -66,6 +70,10 @@ class Watch:
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         self._hook = module.register_forward_hook(self._overhear)
+        self.settings.told(trainer)
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self.settings.hold(trainer)
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
         seed_all(self.job.seed, trainer.current_epoch, self.job.gang.rank if self.job.gang else 0)
@@ -135,6 +143,8 @@ class Watch:
 
     def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["mlops"] = asdict(self.progress)
+        if self.job.start is not None:
+            checkpoint["mlops_settings"] = self.settings.now
         for name in [n for n in checkpoint if "hyper_parameters" in n or n.endswith(("hparams_name", "hparams_type"))]:
             del checkpoint[name]  # they may hold objects that only pickle can load; the module is made from its options
 
@@ -147,7 +157,9 @@ class Watch:
         improved = math.isfinite(value) and (better or not progress.best_epoch)
         if improved:
             progress.best_epoch, progress.scores = progress.epochs, scores
-        progress.finished = bool(self.patience) and progress.epochs - progress.best_epoch >= self.patience
+        since = progress.epochs - max(progress.best_epoch, progress.began)
+        progress.finished = bool(self.patience) and since >= self.patience
+        progress.finished |= self.steps is not None and progress.epochs - progress.began >= self.steps
         return improved
 
     def _ask(self, trainer: Any, module: Any) -> Tensor:
