@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from mlops_core.contracts import Dataset, Job, Predict, Scores
-from mlops_lightning.options import Network as Network
 from mlops_lightning.options import CONTINUES, Options
+from mlops_lightning.options import Network as Network
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ class Watch:
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         self._hook = module.register_forward_hook(self._overhear)
-        self.settings.told(trainer)
+        if self.job.start is not None:
+            self.settings.told(trainer)
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         self.settings.hold(trainer)
