@@ -52,8 +52,9 @@ class Job:
 
     `start` is only there for a trainer that says what it `continues`. The fit then goes on from the checkpoint in
     `start.scratch` with the options that it has now, and ends after `start.steps` more, with a checkpoint in `scratch`
-    from which the next may go on. Steps are counted on from there; what was best, and patience, begin anew. A fit that
-    has come to its own end (all epochs made) leaves its `scratch` empty: nobody goes on from it.
+    from which the next may go on. Steps are counted on from there; what was best, and patience, begin anew. A leg that
+    was killed after its last step reports that step again: fewer steps than told are a fit's own end. One that has made
+    all its epochs leaves its `scratch` empty, for there is nothing to go on with.
     """
 
     out: Path

@@ -74,7 +74,6 @@ class Board:
 
     def __post_init__(self) -> None:
         self.curves = Curves(self.out)
-        self.reached = {n: points[-1][0] for n, points in self.curves.read().items()} if self.points.legs else {}
         if len(self.known):  # else all failed, and the search begins anew
             self.used = max(self._kept(), sum(t.seconds for t in self.known))
         elif not self.known.path.exists():
@@ -113,7 +112,7 @@ class Board:
     def next(self, trial_id: str) -> Point | None:
         point = None if self.stale or self.spent else self.points.next()
         if point:
-            self.running[trial_id] = Running(point, step=self.reached.get(point.number, 0))
+            self.running[trial_id] = Running(point)
         return point
 
     def started(self, trial_id: str) -> None:
@@ -137,8 +136,7 @@ class Board:
         if result.get("fatal"):
             self.fatal = self.fatal or str(result["fatal"])
         elif trial_id in self.running:
-            # a leg that was killed after its last step has none to tell when it is tried again
-            self.running[trial_id].step = max(self.running[trial_id].step, result.get("step", 0))
+            self.running[trial_id].step = result.get("step", 0)
             self.running[trial_id].scores = result.get("scores") or {}
             if "now" in result:
                 self.curves.add(self.running[trial_id].point.number, result["step"], result["now"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from mlops_core import lineage
 from mlops_core.contracts import Distribution, Goal
 from mlops_core.errors import TrainingError
 
-# Each step climbs by `rate`. Where `left` says so the fit begins with a mark, by which it is known whose checkpoint it is.
+# Each step climbs by `rate`; the checkpoint tells in which trial the fit began.
 CLIMB = """
 import json, os, time
 from pathlib import Path
@@ -37,8 +36,8 @@ def climb(params, out, report, resources=None, gang=None, start=None, *, whole=6
     state.setdefault("until", start.steps)
     with open(out / "ran", "a") as file:
         file.write(f"{os.getpid()} {state['step']}\\n")
-    if params["rate"] < 0.1 and start.after is not None and params.get("soft"):
-        raise RuntimeError("the ground is soft here")
+    if state["step"] == state["until"]:  # killed after its last step
+        report(state["step"], {"height": state["height"]})
     while state["step"] < min(state["until"], whole):
         time.sleep(pause)
         state |= {"step": state["step"] + 1, "height": state["height"] + params["rate"]}
@@ -49,6 +48,11 @@ def climb(params, out, report, resources=None, gang=None, start=None, *, whole=6
     if state["step"] == whole:
         own.unlink()
     return {"height": state["height"]}
+
+def fall(params, out, report, resources=None, gang=None, start=None):
+    if out.name == "0001" or (start.after is not None and params["rate"] < 0.2):
+        raise RuntimeError("the ground is soft here")
+    return climb(params, out, report, resources, gang, start, pause=0.2)
 """
 SPACE = {"rate": Distribution(kind="uniform", args=(0.0, 1.0)), "shape": Distribution(kind="choice", args=([1, 2, 3],))}
 GOAL = Goal(metric="height", mode="max", seed=3, changes=("rate",))
@@ -71,7 +75,9 @@ def test_who_is_behind_goes_on_from_the_best_and_near_it(fits: Any, tmp_path: Pa
     trials = {t.number: t for t in tuned.trials}
     first = [t for t in tuned.trials if t.after is None]
     assert (len(first), {t.state for t in tuned.trials}) == (4, {"done"})
-    assert tuned.scores["height"] > 3 * max(t.scores["height"] for t in first), "a leg of the best makes a third of it"
+    alone = [3 * t.scores["height"] for t in first]  # what each would have come to by itself
+    ended = [t.scores["height"] for t in trials.values() if t.steps == 6]
+    assert len(ended) == 4 and sum(ended) > sum(alone) and tuned.scores["height"] == max(ended)
     for trial in trials.values():
         legs = lineage(trials.values(), trial)
         assert trial.scores["height"] == pytest.approx(sum(2 * t.params["rate"] for t in legs))
@@ -83,3 +89,60 @@ def test_who_is_behind_goes_on_from_the_best_and_near_it(fits: Any, tmp_path: Pa
     assert not any((tmp_path / "trials").glob("*/scratch")), "nobody goes on any more"
     again = tuner.search(fits.climb, SPACE, GOAL, tmp_path, lambda *one: None)
     assert again == tuned and all(len(f.read_text().splitlines()) == 1 for f in tmp_path.glob("trials/*/ran"))
+
+
+DRIVER = """
+import functools, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from population_fits import climb
+from mlops_core.contracts import Distribution, Goal
+from mlops_ray.tuner import RayTuner
+
+space = {"rate": Distribution(kind="uniform", args=(0.0, 1.0))}
+goal = Goal(metric="height", mode="max", seed=3, changes=("rate",))
+tuner = RayTuner(scheduler="pbt", trials=3, interval=2, concurrency=2)
+slowly = functools.partial(climb, whole=8, pause=0.1)
+tuned = tuner.search(slowly, space, goal, Path(sys.argv[1]), lambda *_: None)
+print(tuned.best, len(tuned.trials))
+"""
+
+
+def test_a_failed_leg_harms_nobody(fits: Any, tmp_path: Path) -> None:
+    tuner = RayTuner(scheduler="pbt", trials=4, interval=2, concurrency=2, max_failures=0)
+    tuned = tuner.search(fits.fall, SPACE, GOAL, tmp_path, lambda *_: None)
+    trials = {t.number: t for t in tuned.trials}
+    assert trials[1].state == "failed" and "the ground is soft here" in trials[1].error
+    assert all(t.after is None or trials[t.after].state == "done" for t in trials.values())
+    ended = {lineage(trials.values(), t)[0].number for t in trials.values() if t.steps == 6}
+    assert len([t for t in trials.values() if t.steps == 6]) == 4, "its member goes on from another's"
+    assert 1 not in ended
+    assert tuned.scores["height"] == max(t.scores["height"] for t in trials.values() if t.state == "done")
+
+
+def test_a_killed_search_repeats_no_finished_leg(fits: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DRIVER, str(tmp_path), str(Path(fits.__file__).parent)]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    kept, deadline = tmp_path / "trials.jsonl", time.monotonic() + 90
+    while not kept.exists() or kept.read_bytes().count(b"\n") < 5:
+        assert time.monotonic() < deadline and killed.poll() is None
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    finished = {json.loads(line)["number"]: line for line in kept.read_text().splitlines()}
+    begun = {p.name: (p / "ran").read_text() for p in (tmp_path / "trials").iterdir() if (p / "ran").exists()}
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (again.returncode, again.stderr) == (0, "")
+    trials = {t["number"]: t for t in map(json.loads, kept.read_text().splitlines())}
+    best, count = map(int, again.stdout.split())
+    assert count == len(trials) and [t["steps"] for t in trials.values()].count(8) == 3
+    assert trials[best]["scores"]["height"] == max(t["scores"]["height"] for t in trials.values())
+    for number, line in finished.items():
+        assert kept.read_text().count(line) == 1
+        assert (tmp_path / "trials" / f"{number:04d}" / "ran").read_text() == begun[f"{number:04d}"]
+    for trial in trials.values():  # those that were cut off too: they went on from where their members were
+        chain = [trial]
+        while chain[0]["after"] is not None:
+            chain.insert(0, trials[chain[0]["after"]])
+        assert trial["scores"]["height"] == pytest.approx(sum(2 * t["params"]["rate"] for t in chain))
+        assert trial["steps"] == 2 * len(chain)

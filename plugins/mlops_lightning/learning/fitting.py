@@ -52,6 +52,8 @@ def run(
     watch.settings.before = before
     if progress.finished:
         module.configure_model()  # as a fit would; by Lightning's word it may be called again
+        if job.start is not None and progress.best_epoch:
+            job.report(progress.epochs, progress.scores)
     else:
         with gathered(job.gang, backend(options.accelerator, job)):
             trainer = _trainer(lightning, options, job, watch)
