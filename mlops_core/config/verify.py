@@ -11,6 +11,7 @@ from typing import Any
 from mlops_core.config import secrets
 from mlops_core.config.documents import Path_
 from mlops_core.config.draft import Draft, leaves
+from mlops_core.config.legs import continues, wrong_legs
 from mlops_core.config.presets import Presets
 from mlops_core.config.schema import LATER, SECTIONS, Keys, own
 from mlops_core.contracts import Choice, Goal, Secret
@@ -21,6 +22,7 @@ from mlops_core.pareto import SIZE
 from mlops_core.plugins import RESERVED
 from mlops_core.privacy import seconds
 from mlops_core.rollout.plan import wrong
+from mlops_core.space import changeable
 
 PRIVATE = "PRIVATE KEY-----"
 CLEAR = re.compile(rf"://[^/\s:@]*:[^/\s@]+@|{PRIVATE}")  # user:password@ in a URL, a key in PEM
@@ -201,9 +203,21 @@ class Verifier:
         if not isinstance(metric, str) or metric not in METRICS or choice is None or self.wrong.get("tuner", True):
             return
         tuner = self.presets.plugins.build("tuner", choice)
-        goal = Goal(metric=metric, mode=METRICS[metric].mode, seed=0, objectives=objectives)
+        changes = self._legs(tuner)
+        goal = Goal(metric=metric, mode=METRICS[metric].mode, seed=0, objectives=objectives, changes=changes)
         for option, why in tuner.refuses(goal).items() if hasattr(tuner, "refuses") else ():
-            self.draft.say(("tuner", option), why)
+            self.draft.say(("tuner", *option.split(".")), why)
+
+    def _legs(self, built: Any) -> tuple[str, ...]:
+        """What may change on the way of a trial; tells what stands against trials that go on from one another."""
+        tuner, trainer = self.values["tuner"], self.choice("trainer")
+        option = built.legs() if hasattr(built, "legs") else ""
+        if not option or trainer is None:
+            return ()
+        for path, message, hint in wrong_legs(self.presets, trainer, option, tuner):
+            self.draft.say(("tuner", *path), message, hint)
+        space = tuner.get("space")
+        return changeable(space if isinstance(space, Mapping) else (), continues(self.presets, trainer.plugin) or ())
 
     def _gang(self) -> None:
         """Refuses several workers a trial where one process alone can make the model."""

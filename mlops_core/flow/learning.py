@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlops_core.contracts import Dataset, Goal, Job, Mode, Params, Trial, Tuned, plain, restore
+from mlops_core.contracts import Dataset, Goal, Job, Mode, Params, Scores, Start, Trial, Tuned, plain, restore
 from mlops_core.errors import TrainingError
 from mlops_core.flow.best import kept, kept_front
 from mlops_core.flow.context import Context, flatten, key_of
@@ -170,20 +170,23 @@ class Train:
     def perform(self, context: Context, work: Path, key: str) -> tuple[Mapping[str, Any], Path | None]:
         d = context.declaration
         tuned = _chosen(context) if d.tuner is not None else None
-        out, params = work / "model", tuned.params if tuned else {}
+        out, params, legs = work / "model", tuned.params if tuned else {}, _schedule(tuned) if tuned else []
+        found = {"params": plain(params), "metric": d.metric} | ({"schedule": legs} if legs else {})
         shutil.rmtree(out, ignore_errors=True)
         if tuned and tuned.model and not d.retrain_best:
             shutil.copytree(tuned.model, out)
-            found = {"scores": plain(tuned.scores), "params": plain(params), "metric": d.metric}
-            best, legs = _best(tuned), _schedule(tuned)
-            return found | ({"trial": best.number} if best else {}) | ({"schedule": legs} if legs else {}), out
-        return self._fit(context, params, out, work / "scratch")
+            best = _best(tuned)
+            return found | {"scores": plain(tuned.scores)} | ({"trial": best.number} if best else {}), out
+        for leg, scratch, start in _legs(params, legs, work / "scratch"):
+            shutil.rmtree(out, ignore_errors=True)
+            found["scores"] = self._fit(context, leg, out, scratch, start)
+        return found, out
 
-    def _fit(self, context: Context, params: Params, out: Path, scratch: Path) -> tuple[Mapping[str, Any], Path]:
+    def _fit(self, context: Context, params: Params, out: Path, scratch: Path, start: Start | None) -> Scores:
         d = context.declaration
         import_project(context.workspace.root)
         out.mkdir()
-        scratch.mkdir(exist_ok=True)
+        scratch.mkdir(parents=True, exist_ok=True)
         job = Job(
             out=out,
             scratch=scratch,
@@ -193,11 +196,12 @@ class Train:
             mode=_mode(d.metric),
             report=_reporter(context, self.name),
             trust=d.trust,
+            start=start,
         )
         scores = context.build("trainer", with_params(d.trainer, params)).fit(context.results["data"], job)
         if not (out / "model.json").exists():
             raise TrainingError(f"trainer {d.trainer.plugin!r} left no model.json in its model folder")
-        return {"scores": _scored(d.trainer.plugin, d.metric, scores), "params": plain(params), "metric": d.metric}, out
+        return _scored(d.trainer.plugin, d.metric, scores)
 
     def result(self, context: Context, outcome: Outcome, path: Path | None) -> dict[str, Any]:
         about = {"objectives": tuple(context.declaration.objectives), "key": outcome.key}
@@ -245,6 +249,17 @@ def _schedule(tuned: Tuned) -> list[dict[str, Any]]:
     if best is None or not best.steps:
         return []
     return [{"steps": t.steps, "params": plain(t.params)} for t in lineage(tuned.trials, best)]
+
+
+def _legs(params: Params, legs: Sequence[Any], scratch: Path) -> Iterator[tuple[Params, Path, Start | None]]:
+    """The fits that lead to a model, each with its scratch and its start: one, or each leg of a schedule again."""
+    if not legs:
+        yield params, scratch, None
+    made, last = 0, None
+    for i, leg in enumerate(legs, 1):
+        home = scratch / str(i)
+        yield leg["params"], home, Start(steps=leg["steps"] - made, scratch=last)
+        made, last = leg["steps"], home
 
 
 def _spelled(objectives: Mapping[str, Mode]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from mlops_core import front_of, objectives_of, offers_of
+from mlops_core import front_of, lineage, objectives_of, offers_of
 from mlops_core.contracts import Distribution, Goal, Mode, Space, Trial
 
 SHOWN = 500  # trials, the best first: a browser must still be quick
@@ -76,10 +76,22 @@ def _told(goal: Goal, trials: Sequence[Trial], scored: Sequence[Trial]) -> str:
     words = f"{len(trials)} trials: {', '.join(counts)}; {sum(t.seconds for t in trials):,.0f} s in all."
     best = next((t for t in scored if t.state == "done"), scored[0] if scored else None)
     if best:
-        params = ", ".join(f"{k} {_short(v)}" for k, v in best.params.items())
-        words += f" The best is trial {best.number} with {goal.metric} {_short(best.scores[goal.metric])}: {params}."
+        score = _short(best.scores[goal.metric])
+        words += f" The best is trial {best.number} with {goal.metric} {score}: {_values(best)}."
+        words += _history(trials, best)
     hint = "Orange is better, grey is worse; point at a trial to find it everywhere."
     return f"<p>{escape(words)}</p><p>{hint}</p>"
+
+
+def _history(trials: Sequence[Trial], best: Trial) -> str:
+    """Of a population, the legs whose fit the best one ends."""
+    legs = lineage(trials, best)
+    told = [f"to step {t.steps} (trial {t.number}) with {_values(t)}" for t in legs]
+    return f" Its fit went {'; '.join(told)}." if len(legs) > 1 else ""
+
+
+def _values(trial: Trial) -> str:
+    return ", ".join(f"{k} {_short(v)}" for k, v in trial.params.items())
 
 
 def _scatter(goal: Goal, shown: Sequence[Trial], front: Sequence[Trial], colours: Mapping[int, str]) -> str:
@@ -238,12 +250,13 @@ def _span(scores: Iterable[float], mode: Mode, whole: Iterable[float] = ()) -> t
 
 
 def _table(space: Space, goal: Goal, shown: Sequence[Trial]) -> str:
-    names = list(objectives_of(goal))
-    head = ["trial", "state", *names, "seconds", *space, "error"]
+    names, legs = list(objectives_of(goal)), ["after"] if any(t.steps for t in shown) else []
+    head = ["trial", *legs, "state", *names, "seconds", *space, "error"]
     rows = []
     for t in shown:
         scores = [_short(t.scores[n]) if _finite(t, goal) and n in t.scores else "" for n in names]
-        numbers = [str(t.number), t.state, *scores, f"{t.seconds:.1f}"]
+        after = "" if t.after is None else str(t.after)
+        numbers = [str(t.number), *([after] if legs else []), t.state, *scores, f"{t.seconds:.1f}"]
         params = [_short(t.params[n]) if n in t.params else "" for n in space]
         cells = "".join(f'<td class="number">{escape(v)}</td>' for v in [*numbers, *params])
         rows.append(f'<tr data-n="{t.number}">{cells}<td>{escape(_cut(t.error, 200))}</td></tr>')
@@ -257,9 +270,8 @@ def _svg(parts: Iterable[str], wide: int) -> str:
 
 
 def _title(trial: Trial, goal: Goal) -> str:
-    params = ", ".join(f"{k} {_short(v)}" for k, v in trial.params.items())
     scores = ", ".join(f"{n} {_short(trial.scores[n])}" for n in objectives_of(goal) if n in trial.scores)
-    words = f"trial {trial.number} ({trial.state}): {scores}; {params}"
+    words = f"trial {trial.number} ({trial.state}): {scores}; {_values(trial)}"
     return f"<title>{escape(words)}</title>"
 
 

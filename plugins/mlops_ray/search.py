@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -105,20 +106,10 @@ class Search:
     def __post_init__(self) -> None:
         if self.warm_start and self.sampler in ("random", "grid"):
             raise ValueError(f"warm_start teaches a sampler, and sampler {self.sampler!r} learns nothing")
-        if self.legs():
-            self._refuse_beside_pbt()
         for option in ("time_budget", "cost", "trial_timeout"):
             seconds = self.seconds(option)
             if seconds is not None and seconds <= 0:
                 raise ValueError(f"{option} must be more than nothing, got {getattr(self, option)!r}")
-
-    def _refuse_beside_pbt(self) -> None:
-        if self.trials < 2:
-            raise ValueError("scheduler 'pbt' needs at least two trials: members that learn from each other")
-        if self.sampler == "grid":
-            raise ValueError("scheduler 'pbt' leaves the points of sampler 'grid'; take random, or leave it out")
-        if self.resources.workers > 1:
-            raise ValueError(f"scheduler 'pbt' fits with one worker a trial, got {self.resources.workers}")
 
     def legs(self) -> str:
         """See `mlops_core.stages.Tuner`."""
@@ -126,21 +117,26 @@ class Search:
 
     def refuses(self, goal: Goal) -> dict[str, str]:
         """See `mlops_core.stages.Tuner`."""
-        found = self._cannot_change(goal) if self.legs() else {}
-        return found | self._cannot_judge(goal)
-
-    def _cannot_change(self, goal: Goal) -> dict[str, str]:
-        """`goal.changes` is what could change; that there is nothing is for the core to tell of a declaration."""
-        wrong = [name for name in self.changes if name not in goal.changes]
-        if wrong and goal.changes:
-            return {"changes": f"{wrong[0]} cannot change on the way; {did_you_mean(wrong[0], goal.changes)}"}
-        return {}
-
-    def _cannot_judge(self, goal: Goal) -> dict[str, str]:
+        if self.legs():
+            return dict(self._beside_pbt(goal))
         if not goal.objectives or self.scheduler in ("auto", "none"):
             return {}
         words = f"{self.scheduler} stops trials that are behind in {goal.metric}, which may be the best in"
         return {"scheduler": f"{words} {', '.join(goal.objectives)}; take it out, or write none"}
+
+    def _beside_pbt(self, goal: Goal) -> Iterator[tuple[str, str]]:
+        if goal.objectives:
+            words = f"pbt copies who is the best in {goal.metric}, which may be behind in"
+            yield "scheduler", f"{words} {', '.join(goal.objectives)}; take it out, or write none"
+        if self.trials < 2:
+            yield "trials", "pbt wants two members at least, who learn from each other"
+        if self.sampler == "grid":
+            yield "sampler", "pbt leaves the points of a grid; take random, or leave it out"
+        if self.resources.workers > 1:
+            yield "resources.workers", f"pbt fits with one worker a trial, got {self.resources.workers}"
+        wrong = [name for name in self.changes if name not in goal.changes] if goal.changes else []
+        if wrong:
+            yield "changes", f"{wrong[0]} cannot change on the way of a trial; {did_you_mean(wrong[0], goal.changes)}"
 
     def seconds(self, option: str = "time_budget") -> float | None:
         """A limit in seconds."""

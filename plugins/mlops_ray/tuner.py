@@ -23,6 +23,8 @@ class RayTuner(Search):
             raise TrainingError("the search space is empty; declare tuner.space or remove the tuner")
         for option, why in self.refuses(goal).items():
             raise TrainingError(f"tuner.{option}: {why}")
+        if self.legs() and not goal.changes:
+            raise TrainingError("tuner.scheduler: pbt has no parameter that may change on the way of a trial")
         from mlops_ray.sweep import sweep
 
         return sweep(self, objective, space, goal, out.absolute(), report)

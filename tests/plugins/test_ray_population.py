@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from mlops_ray.runtime import ray_running
 from mlops_ray.sweep import ENVIRONMENT
 from mlops_ray.tuner import RayTuner
 
-from mlops_core import lineage
+from mlops_core import api, lineage
 from mlops_core.contracts import Distribution, Goal
 from mlops_core.errors import TrainingError
 
@@ -146,3 +147,34 @@ def test_a_killed_search_repeats_no_finished_leg(fits: Any, tmp_path: Path) -> N
             chain.insert(0, trials[chain[0]["after"]])
         assert trial["scores"]["height"] == pytest.approx(sum(2 * t["params"]["rate"] for t in chain))
         assert trial["steps"] == 2 * len(chain)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "words"),
+    [
+        (["tuner.sampler=grid"], "tuner.sampler", "pbt leaves the points of a grid"),
+        (["tuner.trials=1"], "tuner.trials", "two members at least"),
+        (["tuner.resources.workers=2"], "tuner.resources.workers", "one worker a trial, got 2"),
+        (["tuner.retrain_best=true"], "tuner.retrain_best", "no parameters that a fit could begin with"),
+        (["tuner.changes=[trainer.optimizer]"], "tuner.changes", "cannot change on the way of a trial; .*trainer.lr"),
+        (["+tuner.objectives.model_bytes=min"], r"population.yaml:2.*tuner.scheduler", "be behind in model_bytes"),
+        (["trainer=sklearn"], r"population.yaml:2.*tuner.scheduler", "'sklearn' cannot go on .*: lightning"),
+        (["~tuner.space.trainer.lr"], r"population.yaml:4.*tuner.space", "none of these .* needs one of: trainer.lr,"),
+        (["tuner.space.trainer.lr={choice: [1e-3, 1e-2]}", "tuner.space.trainer.optimizer={choice: [adamw, sgd], "
+          "when: {trainer.lr: 1e-3}}"], "tuner.space.*when", "trainer.lr changes on the way, and trainer.optimizer"),
+    ],
+)  # fmt: skip
+def test_what_a_population_cannot_do_is_told_where_it_is_declared(
+    tmp_path: Path, changes: list[str], place: str, words: str
+) -> None:
+    root = api.init(tmp_path / "credit", "credit")
+    declared = root / "conf" / "tuner" / "population.yaml"
+    declared.parent.mkdir(exist_ok=True)
+    declared.write_text(
+        "plugin: ray\nscheduler: pbt\ntrials: 4\nspace:\n"
+        "  trainer.lr: loguniform(1e-4, 1e-1)\n  trainer.optimizer: [adamw, sgd]\n"
+    )
+    assert not api.check(root, ["tuner=population"])
+    found = [str(p) for p in api.check(root, ["tuner=population", *changes])]
+    told = next((p for p in found if re.search(words, p)), "")
+    assert re.search(place, told), found
