@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlops_core.contracts import Params, Scores
+from mlops_core.contracts import Params, Scores, Start
 from mlops_core.errors import TrainingError
 from mlops_core.stages import Objective
 from mlops_ray.runtime import private_folder
@@ -125,14 +125,14 @@ class Home:
         fresh.rename(at)
         shutil.rmtree(old, ignore_errors=True)
 
-    def wants(self, params: Params, scores: Scores) -> bool:
+    def wants(self, params: Params, scores: Scores, after: int | None) -> bool:
         """Whether `keep` would keep what a trial with these scores left."""
-        return hasattr(self._objective, "away") and bool(self._objective.wants(params, scores))
+        return hasattr(self._objective, "away") and bool(self._objective.wants(params, scores, after))
 
-    def keep(self, number: int, key: str, params: Params, scores: Scores) -> None:
+    def keep(self, number: int, key: str, params: Params, scores: Scores, after: int | None) -> None:
         fresh = self._folder(number) / f"brought-{key}"
         try:
-            self._objective.keep(params, scores, fresh)
+            self._objective.keep(params, scores, fresh, after)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
@@ -163,7 +163,7 @@ class Place:
     def reported(self) -> None:
         """A checkpoint may have been left."""
 
-    def ended(self, params: Params, scores: Scores) -> None:
+    def ended(self, params: Params, scores: Scores, start: Start | None) -> None:
         """It ran to its end."""
 
 
@@ -192,16 +192,17 @@ class Away(Place):
         return objective.away() if hasattr(objective, "away") else objective
 
     def begin(self) -> None:
-        import ray
-
         scratch = self.folder / "scratch"
         with self._told_if_not("the checkpoint"):
-            for piece in self._home.begin.options(num_returns="streaming").remote(self._number):
-                name, content = ray.get(piece, timeout=ANSWER)
-                _append(scratch / name, content)
+            self._fetch(self._number, scratch)
             self._brought = _state(scratch)
             return
         shutil.rmtree(scratch, ignore_errors=True)
+
+    def left_by(self, number: int) -> Path:
+        start = self.folder.parent / "start"
+        self._fetch(number, start)
+        return start
 
     def reported(self) -> None:
         began, scratch = time.monotonic(), self.folder / "scratch"
@@ -217,11 +218,24 @@ class Away(Place):
                 self._brought = state
         self._next = time.monotonic() + max(EVERY, (time.monotonic() - began) / SHARE)
 
-    def ended(self, params: Params, scores: Scores) -> None:
+    def ended(self, params: Params, scores: Scores, start: Start | None) -> None:
+        if start is not None:
+            self._bring_the_last()
+        after = start.after if start is not None else None
         with self._told_if_not("the model"):
-            if self._ask("wants", params, scores):
+            if self._ask("wants", params, scores, after):
                 self._bring(self.folder, without=("scratch", "output.log"))
-                self._ask("keep", self._number, self._key, params, scores)
+                self._ask("keep", self._number, self._key, params, scores, after)
+
+    def _bring_the_last(self) -> None:
+        """The checkpoint of a leg, whole: others go on from it. What fails here fails the leg."""
+        scratch = self.folder / "scratch"
+        size = sum(size for size, *_ in _state(scratch).values())
+        if size > LIMIT:
+            words = f"the {size >> 20} MiB of its checkpoint are more than {LIMIT >> 20}"
+            raise TrainingError(f"{words}: a population of such fits needs nodes that see the folder of the search")
+        self._bring(scratch)
+        self._ask("checkpoint", self._number, self._key)
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
@@ -258,6 +272,14 @@ class Away(Place):
         self._ask("clear", self._number, self._key)
         for name, piece in _pieces(folder, without):
             self._ask("take", self._number, self._key, name, piece)
+
+    def _fetch(self, number: int, into: Path) -> None:
+        """The checkpoint of a trial."""
+        import ray
+
+        for piece in self._home.begin.options(num_returns="streaming").remote(number):
+            name, content = ray.get(piece, timeout=ANSWER)
+            _append(into / name, content)
 
     def _ask(self, what: str, *told: Any) -> Any:
         import ray

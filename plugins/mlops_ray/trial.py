@@ -51,7 +51,7 @@ class Attempt:
             start = self._start(config.get("after"), place)
             last = self._run(config["params"], place, start)
             if last.get("state") == "done":
-                place.ended(config["params"], last["scores"])
+                place.ended(config["params"], last["scores"], start)
         tidy()
         tune.report(last)
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from away_kit import away_cluster
 from mlops_ray.tuner import RayTuner, Resources
 
+from mlops_core import lineage
 from mlops_core.contracts import Distribution, Goal, Tuned
 from mlops_core.errors import TrainingError
 
@@ -55,6 +57,20 @@ def large(params, out, report, resources=None):
         report(step, {"auroc": 0.5})
     return {"auroc": 0.5}
 
+def climb(params, out, report, resources=None, gang=None, start=None):
+    """A leg: each step is as high as the one before and what this leg's rate adds."""
+    own = out / "scratch" / "height"
+    own.parent.mkdir(exist_ok=True)
+    at = own if own.exists() or start.scratch is None else start.scratch / "height"
+    step, height = map(float, at.read_text().split()) if at.exists() else (0, 0)
+    for step in range(int(step) + 1, int(step) + start.steps + 1):
+        height += params["rate"]
+        own.write_text(f"{step} {height}")
+        report(step, {"auroc": height})
+    if step == 6:
+        own.unlink()
+    return {"auroc": height}
+
 def hangs(params, out, report, resources=None):
     print("before it hangs", flush=True)
     time.sleep(600)
@@ -68,7 +84,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "code" / "away_here.py").write_text(OBJECTIVES)
     (tmp_path / "home").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path / "code"))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "code"), os.environ.get("PYTHONPATH", "")]))
     yield tmp_path / "home"
     sys.modules.pop("away_here", None)
 
@@ -171,3 +187,18 @@ def test_what_cannot_be_brought_and_where_a_trial_hung_are_told_at_home(
     assert said.count("600 MiB are more than 512; on another node this trial would begin anew") == 1
     said = (home / "hangs" / "trials" / "0000" / "output.log").read_text()
     assert "before it hangs" in said and "away_here.py" in said and "in hangs" in said
+
+
+def test_a_population_goes_on_from_what_other_nodes_left(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    climb = importlib.import_module("away_here").climb
+    space = {"rate": Distribution(kind="uniform", args=(0.0, 0.1))}
+    goal = replace(GOAL, changes=("rate",))
+    with away_cluster(home, [1, 1], monkeypatch) as cluster:
+        tuner = RayTuner(address=cluster.address, scheduler="pbt", trials=3, interval=2)
+        tuned = tuner.search(climb, space, goal, home, lambda *said: None)
+    trials = {t.number: t for t in tuned.trials}
+    assert {t.state for t in trials.values()} == {"done"}
+    assert sum(t.steps == 6 for t in trials.values()) == 3
+    for trial in trials.values():
+        legs = lineage(trials.values(), trial)
+        assert trial.scores["auroc"] == pytest.approx(sum(2 * t.params["rate"] for t in legs))
