@@ -129,6 +129,7 @@ class _Trees:
             self.params["num_class"] = table.classes
         if any(monotone := table.monotone(options.monotone)):
             self.params["monotone_constraints"] = monotone
+        self.rows = table.held  # a Dataset gives them only once it was trained with
         categories = [i for i in range(table.width) if table.is_category(i)]
         with _told():
             self.train = lightgbm.Dataset(
@@ -165,7 +166,7 @@ class _Trees:
         import lightgbm
 
         booster = lightgbm.Booster(model_str=model.decode())
-        return booster.predict(self.held.get_data(), num_iteration=rounds, num_threads=self.threads)
+        return booster.predict(self.rows, num_iteration=rounds, num_threads=self.threads)
 
     def ensemble(self, model: bytes, rounds: int) -> Ensemble:
         import lightgbm

@@ -243,6 +243,17 @@ def test_a_killed_fit_goes_on_and_leaves_the_same_bytes(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", BOTH)
+def test_a_fit_killed_after_its_last_round_is_only_left_again(
+    name: str, data: dict[Task, Dataset], tmp_path: Path
+) -> None:
+    first = trainer(name).fit(data["binary"], work(tmp_path, "binary"))
+    left = digest(tmp_path / "out")
+    seen: list[int] = []
+    assert trainer(name).fit(data["binary"], work(tmp_path, "binary", lambda step, _: seen.append(step))) == first
+    assert (seen, digest(tmp_path / "out")) == ([], left)
+
+
+@pytest.mark.parametrize("name", BOTH)
 def test_another_seed_gives_other_trees(name: str, data: dict[Task, Dataset], tmp_path: Path) -> None:
     def left(seed: int, place: str) -> dict[str, str]:
         trainer(name, subsample=0.7).fit(data["binary"], job(tmp_path / place, seed=seed))
