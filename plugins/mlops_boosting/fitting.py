@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from mlops_boosting.options import Boosting
-from mlops_boosting.progress import Progress, read_progress, write_progress
+from mlops_boosting.progress import Progress, read_progress, read_start, write_progress
 from mlops_boosting.table import Table, read
 from mlops_boosting.trees import Ensemble, write_onnx
 from mlops_core.contracts import Columns, Dataset, Goal, Job, Scores
@@ -49,7 +49,11 @@ def fit(options: Any, library: Callable[[Any, Table, Job], Trees], dataset: Data
             "look at the validation split: does it hold every class?"
         )
     _leave(trees.ensemble(model, progress.best), link, table, dataset, job, progress)
-    return _scores(table, _checked(trees.answer(model, progress.best), table, job))
+    scores = _scores(table, _checked(trees.answer(model, progress.best), table, job))
+    if job.start is not None and progress.rounds >= options.rounds:
+        for file in job.scratch.iterdir():  # there is nothing to go on with
+            file.unlink()
+    return scores
 
 
 def _grown(options: Boosting, trees: Trees, table: Table, job: Job) -> tuple[bytes, Progress]:
@@ -59,20 +63,27 @@ def _grown(options: Boosting, trees: Trees, table: Table, job: Job) -> tuple[byt
     libraries sum anew when they go on with a model, so a fit in one piece would leave other trees than a resumed one.
     """
     model, progress = read_progress(job.scratch)
+    end = options.rounds
+    if job.start is not None:
+        if not model and job.start.scratch is not None:
+            model, progress = read_start(job.start.scratch)
+        end = min(end, progress.began + job.start.steps)
+        if progress.best and (progress.finished or progress.rounds >= end):
+            job.report(progress.rounds, progress.scores)  # it was killed after its last round
     goal = Goal(metric=job.metric, mode=job.mode, seed=job.seed)
 
     def scored(answers: Callable[[], Any]) -> bool:
         nonlocal progress
         progress = dataclasses.replace(progress, rounds=progress.rounds + 1)
-        if progress.rounds % options.score_rounds and progress.rounds < options.rounds:
+        if progress.rounds % options.score_rounds and progress.rounds < end:
             return False
         scores = _scores(table, _as_answer(table, answers()))
         progress = progress.after(scores, goal, patience=options.patience)
         job.report(progress.rounds, scores)
         return progress.finished
 
-    while not progress.finished and progress.rounds < options.rounds:
-        leg = min(options.checkpoint_rounds, options.rounds - progress.rounds)
+    while not progress.finished and progress.rounds < end:
+        leg = min(options.checkpoint_rounds, end - progress.rounds)
         model = trees.grow(model, leg, _seed(job.seed, progress.rounds), scored)
         write_progress(job.scratch, model, progress)
     return model, progress

@@ -72,6 +72,10 @@ class LightGBM(Boosting):
     min_data: Annotated[int, Ge(1)] = 20
     min_child_weight: Annotated[float, Ge(0)] = 1e-3
 
+    continues: ClassVar[tuple[str, ...]] = (
+        *Boosting.continues, "num_leaves", "max_depth", "min_data", "min_child_weight",
+    )  # fmt: skip
+
     OWN: ClassVar[Mapping[str, str]] = {
         "learning_rate": "learning_rate", "eta": "learning_rate", "num_leaves": "num_leaves", "max_depth": "max_depth",
         "min_data_in_leaf": "min_data", "min_child_samples": "min_data",

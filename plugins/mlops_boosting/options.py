@@ -40,6 +40,9 @@ class Boosting:
     threads: Annotated[int, Ge(0)] = 0
     params: Mapping[str, Any] = field(default_factory=dict)
 
+    # each tree is made by itself: with other values the next is another
+    continues: ClassVar[tuple[str, ...]] = ("learning_rate", "subsample", "colsample", "reg_alpha", "reg_lambda")
+
     OWN: ClassVar[Mapping[str, str]] = {}  # a parameter of the library -> the option that sets it
     FIXED: ClassVar[Mapping[str, str]] = {}  # a parameter of the library -> why it cannot be set
 

@@ -12,24 +12,27 @@ from pathlib import Path
 
 from mlops_core import better
 from mlops_core.contracts import Goal, Scores
+from mlops_core.errors import TrainingError
 
 STATE = "progress.json"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Rounds done, the best of them, and its scores."""
+    """Rounds done, the best of them, and its scores; `began`: the rounds of the fit from which it goes on."""
 
     rounds: int = 0
     best: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     finished: bool = False
+    began: int = 0
 
     def after(self, scores: Scores, goal: Goal, *, patience: int) -> Progress:
         """With this round scored. It is finished where none was better for `patience` rounds."""
         if math.isfinite(scores[goal.metric]) and better(scores, self.scores if self.best else None, goal):
             return dataclasses.replace(self, best=self.rounds, scores=dict(scores))
-        return dataclasses.replace(self, finished=bool(patience) and self.rounds - self.best >= patience)
+        since = self.rounds - max(self.best, self.began)
+        return dataclasses.replace(self, finished=bool(patience) and since >= patience)
 
 
 def write_progress(folder: Path, model: bytes, progress: Progress) -> None:
@@ -53,6 +56,14 @@ def read_progress(folder: Path) -> tuple[bytes, Progress]:
         return model, Progress(**state)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return b"", Progress()
+
+
+def read_start(folder: Path) -> tuple[bytes, Progress]:
+    """The model that a leg goes on from. Raises TrainingError where it is not there whole."""
+    model, progress = read_progress(folder)
+    if not model:
+        raise TrainingError(f"cannot go on from {folder}: it holds no whole checkpoint")
+    return model, Progress(rounds=progress.rounds, began=progress.rounds)
 
 
 def _write(path: Path, content: bytes) -> None:

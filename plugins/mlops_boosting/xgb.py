@@ -70,6 +70,8 @@ class XGBoost(Boosting):
     max_depth: Annotated[int, Ge(1), Le(64)] = 6
     min_child_weight: Annotated[float, Ge(0)] = 1.0
 
+    continues: ClassVar[tuple[str, ...]] = (*Boosting.continues, "max_depth", "min_child_weight")
+
     OWN: ClassVar[Mapping[str, str]] = {
         "eta": "learning_rate", "learning_rate": "learning_rate", "max_depth": "max_depth",
         "min_child_weight": "min_child_weight", "subsample": "subsample", "colsample_bytree": "colsample",

@@ -59,7 +59,7 @@ class Search:
         several: who is behind in the metric may be the best in another; pbt is population based training: `trials`
         members are fitted side by side, in legs of `interval` steps; who is among the worst quarter at the end of a leg
         goes on from the checkpoint of one of the best, with parameters near its; for trainers that can go on with other
-        values (lightning), whose own end (epochs) ends a member
+        values (lightning, xgboost, lightgbm), whose own end (epochs, rounds) ends a member
     interval: steps of a leg, for pbt
     changes: the parameters that pbt may change on the way, as trainer.lr; by default all with which the trainer can go
         on. The others stay with the weights that they made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from mlops_core import Encoder, ModelFile, load_onnx, read_split, score
 from mlops_core.config import declare
-from mlops_core.contracts import Artifact, Choice, Dataset, Mode, Pruned, Scores, Task, restore
+from mlops_core.contracts import Artifact, Choice, Dataset, Mode, Pruned, Scores, Start, Task, restore
 from mlops_core.errors import DeclarationError, TrainingError
 from mlops_core.flow.failing import told
 from mlops_core.plugins import Plugins
@@ -251,6 +252,38 @@ def test_a_fit_killed_after_its_last_round_is_only_left_again(
     seen: list[int] = []
     assert trainer(name).fit(data["binary"], work(tmp_path, "binary", lambda step, _: seen.append(step))) == first
     assert (seen, digest(tmp_path / "out")) == ([], left)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_leg_goes_on_with_other_options(name: str, data: dict[Task, Dataset], tmp_path: Path) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def leg(number: int, after: int | None, steps: int = 12, **options: Any) -> Any:
+        seen.clear()
+        scratch = None if after is None else tmp_path / str(after) / "scratch"
+        told = work(tmp_path / str(number), "multiclass", lambda step, scores: seen.append((step, scores["log_loss"])))
+        start = Start(steps=steps, scratch=scratch, after=after)
+        return trainer(name, **options).fit(data["multiclass"], dataclasses.replace(told, start=start))
+
+    def trees(number: int) -> int:
+        card = json.loads((tmp_path / str(number) / "out" / "model.json").read_text())
+        return int(card["extra"]["rounds"])
+
+    first = leg(0, None, learning_rate=0.1)
+    began = seen.copy()
+    assert [step for step, _ in seen] == [5, 10, 12]
+    mild = leg(1, 0, learning_rate=0.1, max_depth=3)
+    assert [step for step, _ in seen] == [15, 20, 24] and began[-1][1] > seen[0][1]
+    left = digest(tmp_path / "1" / "out")
+    assert leg(1, 0, learning_rate=0.1, max_depth=3) == mild and [step for step, _ in seen] == [24]
+    assert digest(tmp_path / "1" / "out") == left, "who asks again is told the last round again"
+    assert trees(1) > 12 and mild["log_loss"] < first["log_loss"]
+    wild = leg(2, 0, learning_rate=1.0, patience=2)
+    assert wild["log_loss"] != mild["log_loss"] and trees(2) > 12, "what was best begins anew"
+    leg(3, 1, learning_rate=0.2)
+    assert seen[-1][0] == 30 and not any((tmp_path / "3" / "scratch").iterdir()), "all rounds are made"
+    with pytest.raises(TrainingError, match=r"cannot go on from .*: it holds no whole checkpoint"):
+        leg(4, 3)
 
 
 @pytest.mark.parametrize("name", BOTH)
