@@ -150,8 +150,12 @@ def _advance(context: Context, stage: Stage, tally: Tally) -> None:
 
 
 def _steps(context: Context, stage: str) -> int:
-    """How many epochs or trials are declared: what a progress bar counts to."""
+    """How many epochs or trials are declared: what a progress bar counts to; 0 where nobody knows."""
     d = context.declaration
+    if stage == "tune" and d.tuner:
+        tuner = context.build("tuner", d.tuner)
+        if hasattr(tuner, "legs") and tuner.legs():  # each of its trials is one of several
+            return 0
     choice, option = {"train": (d.trainer, "epochs"), "tune": (d.tuner, "trials")}.get(stage, (None, ""))
     found = choice.options.get(option) if choice else None
     return found if isinstance(found, int) else 0

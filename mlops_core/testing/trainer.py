@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_core.contracts import Columns, Dataset, Job, Predict, Pruned, Scores, Task
+from mlops_core.contracts import Columns, Dataset, Job, Predict, Pruned, Scores, Start, Task
 from mlops_core.errors import MlopsError
 from mlops_core.features import ModelFile, load_onnx, target_values, to_columns
 from mlops_core.metrics import METRICS, score
@@ -55,6 +55,8 @@ def _check(trainer: Any, folder: Path, dataset: Dataset, tolerance: float) -> No
         with inside(folder / "elsewhere") as here, nothing_written(here, model, doing="a predictor"):
             _check_model(trainer, model, dataset, scores, tolerance)
         fit.check_pruned()
+        if getattr(trainer, "continues", ()):
+            fit.check_legs()
     finally:
         shutil.move(hidden, dataset.split("test"))
 
@@ -67,7 +69,9 @@ class _Fit:
         self.metric = METRICS[METRIC[dataset.task]]
         self.reports: list[tuple[int, dict[str, float]]] = []
 
-    def __call__(self, name: str, report: Callable[[int, Scores], None] | None = None) -> dict[str, float]:
+    def __call__(
+        self, name: str, report: Callable[[int, Scores], None] | None = None, start: Start | None = None
+    ) -> dict[str, float]:
         out, scratch = self.folder / name / "out", self.folder / name / "scratch"
         out.mkdir(parents=True)
         scratch.mkdir()
@@ -79,6 +83,7 @@ class _Fit:
             metric=self.metric.name,
             mode=self.metric.mode,
             report=report or self._listen,
+            start=start,
         )
         try:
             scores = self.trainer.fit(self.dataset, job)
@@ -99,6 +104,26 @@ class _Fit:
         promise(whole and steps == sorted(set(steps)), f"report() must get whole steps that grow, got {steps[:10]}")
         for _, scores in self.reports:
             _finite(scores, self.metric.name, "report() got")
+
+    def check_legs(self) -> None:
+        """A trainer that says what it `continues` ends where it is told, and goes on from there."""
+        self.reports.clear()
+        self("leg", start=Start(steps=2))
+        made = [s for s, _ in self.reports]
+        promise(made[-1:] <= [2], f"a leg must end after the steps of its start, 2; it made {made}")
+        scratch = self.folder / "leg" / "scratch"
+        left = snapshot(scratch)
+        if not left:  # it had no more to make
+            return
+        promise(made[-1:] == [2], f"a fit that ends before its leg must leave no checkpoint in scratch; it made {made}")
+        self.reports.clear()
+        self("next leg", start=Start(steps=2, scratch=scratch, after=0))
+        more = [s for s, _ in self.reports]
+        promise(
+            more and more[0] > 2 and more[-1] <= 4,
+            f"a leg must count its steps on from those of the one before, 3 and 4; it made {more}",
+        )
+        promise(snapshot(scratch) == left, "a leg must not write where it goes on from")
 
     def check_pruned(self) -> None:
         """What a tuner raises in `report` to end a trial comes out of `fit` as it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -60,3 +61,15 @@ def test_what_another_left_behind_is_no_rival(tmp_path: Path) -> None:
     (models / "fresh").mkdir()  # by a kill
     (models / "fresh" / "trial.json").write_text('{"costs": [0.0], "score": 0.0}')
     assert wanted(models, {"x": 3}, (1.5,))
+
+
+def test_the_model_of_a_leg_is_not_that_of_another_with_its_parameters(tmp_path: Path) -> None:
+    """Both as good; of a trial that is no leg the folder is named as ever."""
+    models = tmp_path / "models"
+    for text, after in (("own", None), ("leg", 3)):
+        (tmp_path / text).mkdir()
+        (tmp_path / text / "model.json").write_text(text)
+        keep(models, {"x": 0}, tmp_path / text, 1.0, (1.0,), after)
+    found = [kept(models, {"x": 0}, {"loss": 1.0}, "loss", after) for after in (None, 3, 4)]
+    assert [path and (path / "model.json").read_text() for path in found] == ["own", "leg", None]
+    assert (models / sha256(b'{"x": 0}').hexdigest()[:16] / "model").exists()
