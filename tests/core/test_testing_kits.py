@@ -242,6 +242,22 @@ def mute(self: Any, dataset: Any, job: Any) -> Any:
     return Constant.fit(self, dataset, dataclasses.replace(job, report=lambda step, scores: None))
 
 
+def legs(first: int = 1, last: int = 2, *, keeps: bool = True, spoils: bool = False) -> dict[str, Any]:
+    """A trainer that goes on, and in each leg makes the steps from `first` to `last`, as it sees it."""
+
+    def fit(self: Any, dataset: Any, job: Any) -> Any:
+        scores = Constant.fit(self, dataset, dataclasses.replace(job, report=lambda step, scores: None))
+        for step in range(first, last + 1):
+            job.report(step, scores)
+        if keeps:
+            plain_file(job.scratch, str(last))
+        if spoils and job.start and job.start.scratch:
+            plain_file(job.start.scratch, "x")
+        return scores
+
+    return {"fit": fit, "continues": ("rate",)}
+
+
 def plain_file(folder: Path, text: str) -> None:
     (folder / "noise.txt").write_text(text)
 
@@ -267,6 +283,9 @@ BAD_TRAINER: dict[str, tuple[dict[str, Any], str]] = {
     "disagrees": (answering(probability=lambda p: p[:, ::-1]), "class of the largest 'probability'"),
     "spoils": ({"load": spoil, "fit": lambda self, d, j: Constant().fit(d, j)}, "it changed 'count'"),
     "strict": ({"load": strict}, "and unseen categories, not raise AssertionError"),
+    "a leg too long": (legs(last=3), "must end after the steps of its start, 2; it made \\[1, 2, 3\\]"),
+    "a leg too short": (legs(last=1), "must leave no checkpoint in scratch; it made \\[1\\]"),
+    "begins anew": (legs(), "must count its steps on .*, 3 and 4; it made \\[1, 2\\]"),
     "lonely": ({"load": lonely}, "must get the same 'probability' alone as among others"),
 }  # fmt: skip
 
