@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlops_ray.legs import Legs
+from mlops_ray.page import page
 from mlops_ray.population import Leg, Population, near
 from mlops_ray.tuner import RayTuner
 
@@ -250,3 +252,16 @@ def test_a_search_that_was_cut_off_goes_on_as_it_would_have(tmp_path_factory: An
     assert all(t.steps <= 8 and len(lineage(trials.values(), t)) == t.steps // 2 for t in trials.values())
     for trial in trials.values():
         assert trial.after is None or trial.params["shape"] == trials[trial.after].params["shape"]
+
+
+def test_the_page_tells_the_schedule_of_the_best() -> None:
+    told = Told([1.0, 2.0])
+    leg = told.population.next()
+    assert leg is not None
+    best = told.made(leg, 3.0)
+    text = page(SPACE, GOAL, list(told.legs.values()), {})
+    first, last = (f"rate {t.params['rate']:.4g}, size {t.params['size']}" for t in (told.legs[1], best))
+    assert f"Its fit went to step 2 (trial 1) with {first}" in text
+    assert f"to step 4 (trial 2) with {last}" in text
+    assert "<th>trial</th><th>after</th><th>state</th>" in text
+    assert "after" not in page(SPACE, GOAL, [replace(told.legs[0], steps=0)], {})
