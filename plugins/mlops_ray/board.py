@@ -158,7 +158,7 @@ class Board:
                 self._keep(trial_id, "pruned")
         self.used += sum(run.seconds for run in self.running.values())
         self.running.clear()
-        for trial in self.known if self.points.legs else ():  # nobody goes on from any
+        for trial in (t for t in self.known if self.points.legs and t.state != "failed"):  # nobody goes on from any
             shutil.rmtree(self.out / "trials" / f"{trial.number:04d}" / "scratch", ignore_errors=True)
         self._show(force=True)
         (self.out / "live.json").unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mlops_core.contracts import Distribution, plain, restore
 from mlops_core.grid import grid_points, grid_size
-from mlops_core.space import edges, holds, is_distribution, parents_first, parse, spelled
+from mlops_core.space import changeable, edges, holds, is_distribution, parents_first, parse, spelled
 
 RIGHT: list[tuple[Any, str, tuple[Any, ...]]] = [
     ("loguniform(1e-4, 1e-1)", "loguniform", (1e-4, 1e-1)),
@@ -132,3 +132,9 @@ def test_any_text_is_read_or_refused_in_words(text: str) -> None:
         parse(text)
     except ValueError as error:
         assert str(error)
+
+
+def test_what_changes_on_the_way_is_named_by_itself_or_by_what_it_is_below() -> None:
+    names = ["trainer.lr", "trainer.lr_decay", "trainer.model.dropout", "trainer.model.hidden", "trainer.own.a.b"]
+    assert changeable(names, ("lr", "model.dropout", "own")) == (names[0], names[2], names[4])
+    assert changeable(names, ()) == ()
