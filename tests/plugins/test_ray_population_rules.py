@@ -265,3 +265,31 @@ def test_the_page_tells_the_schedule_of_the_best() -> None:
     assert f"to step 4 (trial 2) with {last}" in text
     assert "<th>trial</th><th>after</th><th>state</th>" in text
     assert "after" not in page(SPACE, GOAL, [replace(told.legs[0], steps=0)], {})
+
+
+def test_the_toy_problem_of_the_paper() -> None:
+    """Figure 2: of two members each makes one half of what counts small; what is best is found by neither alone."""
+
+    def fitted(theta: tuple[float, float], leg: Leg, steps: int = 10) -> tuple[float, float]:
+        for _ in range(steps):
+            theta = (theta[0] * (1 - 0.02 * leg.params["left"]), theta[1] * (1 - 0.02 * leg.params["right"]))
+        return theta
+
+    def score(theta: tuple[float, float]) -> float:
+        return 1.2 - theta[0] ** 2 - theta[1] ** 2
+
+    first = [Leg(number, -1, {"left": 1.0 - number, "right": float(number)}) for number in (0, 1)]
+    alone = [score(fitted((0.9, 0.9), leg, steps=400)) for leg in first]
+    together = []
+    for seed in range(10):
+        goal = Goal(metric="score", mode="max", seed=seed, changes=("left", "right"))
+        space = {name: Distribution(kind="uniform", args=(0.0, 1.0)) for name in goal.changes}
+        told, thetas = Told([], goal=goal, space=space), list[tuple[float, float]]()
+        for number in range(80):
+            leg = first[number] if number < 2 else told.population.next()
+            assert leg is not None
+            thetas.append(fitted((0.9, 0.9) if number < 2 else thetas[leg.after], leg))
+            told.made(leg, score(thetas[-1]), first=number < 2)
+        together.append(max(map(score, thetas)))
+    assert max(alone) < 0.4 < min(together)
+    assert sum(found > 1.15 for found in together) >= 8
