@@ -30,7 +30,9 @@ class Legs(Points):
     def next(self) -> Point | None:
         """First legs until there are as many members as declared; None where there is nothing to do, for now."""
         if self.queue or len(self.population.members) < self.total:
-            return super().next()
+            point = super().next()
+            if point is not None:  # else the sampler found fewer
+                return point
         leg = self.population.next()
         return self._start(leg.params, leg.after, leg.member) if leg else None
 
