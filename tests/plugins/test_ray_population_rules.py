@@ -235,11 +235,12 @@ def test_a_search_that_was_cut_off_goes_on_as_it_would_have(tmp_path_factory: An
         depth = 0 if point.after is None else next(t.steps for t in points.known if t.number == point.after)
         scratch = out / "trials" / f"{point.number:04d}" / "scratch"
         scratch.mkdir(parents=True)
-        if depth < 6:
+        failed = bool(len(points.known)) and rng.random() < 0.15
+        if depth < 6 and not failed:
             (scratch / "checkpoint").touch()
         trial = Trial(
-            number=point.number, params=point.params, scores={"score": rng.random()}, state="done", seconds=1,
-            after=point.after, steps=depth + 2,
+            number=point.number, params=point.params, scores={} if failed else {"score": rng.random()},
+            state="failed" if failed else "done", seconds=1, after=point.after, steps=depth + 2,
         )  # fmt: skip
         points.known.add(trial)
         points.tell(trial)
