@@ -10,18 +10,19 @@ import pytest
 
 from mlops_core import api, hookimpl, lineage, open_bundle
 
+# All over this space 30 rounds pass the recipe's gate (AUROC 0.85 to 0.87, at least 0.80 declared), so whoever wins.
 POPULATION = """\
 plugin: ray
 scheduler: pbt
 trials: 3
-interval: 3
+interval: 10
 changes: [trainer.learning_rate, trainer.subsample]
 space:
-  trainer.learning_rate: loguniform(0.01, 0.5)
-  trainer.subsample: uniform(0.5, 1)
+  trainer.learning_rate: loguniform(0.05, 0.3)
+  trainer.subsample: uniform(0.8, 1)
   trainer.colsample: [0.5, 1]
 """
-TOLD = ["trainer=xgboost", "tuner=population", "trainer.rounds=9", "trainer.threads=1"]
+TOLD = ["trainer=xgboost", "tuner=population", "trainer.rounds=30", "trainer.threads=1"]
 
 
 class Heard:
@@ -50,7 +51,7 @@ def test_the_model_of_a_population_has_a_schedule_by_which_it_is_made_again(tmp_
     assert told["schedule"] == [{"steps": t.steps, "params": dict(t.params)} for t in legs]
     assert len({t["params"]["trainer.colsample"] for t in told["schedule"]}) == 1
 
-    causes = {s.stage: [c.key for c in s.causes] for s in api.plan(root, [*TOLD, "tuner.interval=4"]).steps}
+    causes = {s.stage: [c.key for c in s.causes] for s in api.plan(root, [*TOLD, "tuner.interval=15"]).steps}
     assert causes["tune"] == ["tuner.interval"]
     for folder in ("models", "objects", "bundles"):
         shutil.rmtree(root / ".mlops" / folder)
