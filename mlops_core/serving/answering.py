@@ -37,8 +37,7 @@ class Asked:
 def read(model: Loaded, form: str, id: str, data: bytes, max_rows: int) -> Asked:
     """Raises Refused where the request cannot be answered."""
     spelled = FORMS[form]
-    request = spelled.parse(data)
-    batch = spelled.read(model, request, max_rows)
+    request, batch = spelled.read(model, data, max_rows)
     return Asked(spelled, request, spelled.id(request) or id, batch)
 
 

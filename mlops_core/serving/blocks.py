@@ -7,7 +7,7 @@ OverflowError where anything does not fit; its cells, asked one by one, then say
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from struct import error as StructError
 from struct import pack_into
@@ -21,8 +21,8 @@ TEXT = frozenset({str})
 
 
 class Block(Protocol):
-    def read(self, given: Sequence[Any]) -> tuple[Mapping[str, Any], int]:
-        """The columns by name, and how many values training never saw."""
+    def read(self, given: Sequence[Any], typed: bool) -> tuple[Mapping[str, Any], int]:
+        """The columns by name, and how many values training never saw. `typed`: as a Decoder gives them."""
         ...
 
 
@@ -38,8 +38,10 @@ class Numbers:
         self.square = self.largest * self.largest
         self.filled = [i for i, c in enumerate(cells) if not c.optional]
 
-    def read(self, given: Sequence[Any]) -> tuple[Mapping[str, Any], int]:
-        if np.ndarray in set(map(type, given)):
+    def read(self, given: Sequence[Any], typed: bool) -> tuple[Mapping[str, Any], int]:
+        if typed:
+            flat, whole = self._typed(given), self.whole
+        elif np.ndarray in set(map(type, given)):
             flat = self._stacked(given)
             whole = [i for i in self.whole if type(given[i]) is not np.ndarray or given[i].dtype.kind == "f"]
         else:
@@ -53,6 +55,14 @@ class Numbers:
             raise ValueError
         return dict(zip(self.names, table, strict=True)), 0
 
+    def _typed(self, given: Sequence[Any]) -> Any:
+        """All values one after the other: floats and booleans, and None where a column may be missing."""
+        count = len(given) * len(given[0])
+        try:
+            return _packed(chain.from_iterable(given), count)
+        except StructError:
+            return _packed((math.nan if v is None else v for v in chain.from_iterable(given)), count)
+
     def _listed(self, given: Sequence[Any]) -> Any:
         """All values one after the other, from lists."""
         flat = list(chain.from_iterable(given))
@@ -64,12 +74,10 @@ class Numbers:
             for i in self.filled:
                 self.cells[i].check(given[i])
             flat = [math.nan if v is None or v is ABSENT else v for v in flat]
-        buffer = bytearray(8 * len(flat))
         try:
-            pack_into(f"{len(flat)}d", buffer, 0, *flat)  # four times as fast as np.array
+            return _packed(flat, len(flat))
         except StructError:
             raise OverflowError from None
-        return np.frombuffer(buffer)
 
     def _stacked(self, given: Sequence[Any]) -> Any:
         """All values one after the other, where some columns came as arrays."""
@@ -93,7 +101,7 @@ class Texts:
         self.cells = cells
         self.names = [c.name for c in cells]
 
-    def read(self, given: Sequence[Any]) -> tuple[Mapping[str, Any], int]:
+    def read(self, given: Sequence[Any], typed: bool) -> tuple[Mapping[str, Any], int]:
         gaps, unseen = False, 0
         for cell, values in zip(self.cells, given, strict=True):
             if not cell.known.issuperset(values):  # what it knows is text
@@ -110,9 +118,15 @@ class Others:
     def __init__(self, cells: Sequence[Cell]) -> None:
         self.cells = cells
 
-    def read(self, given: Sequence[Any]) -> tuple[Mapping[str, Any], int]:
+    def read(self, given: Sequence[Any], typed: bool) -> tuple[Mapping[str, Any], int]:
         columns = {cell.name: cell.read(values) for cell, values in zip(self.cells, given, strict=True)}
         return columns, sum(cell.unseen(columns[cell.name]) for cell in self.cells)
+
+
+def _packed(values: Iterable[Any], count: int) -> Any:
+    buffer = bytearray(8 * count)
+    pack_into(f"{count}d", buffer, 0, *values)  # four times as fast as np.array
+    return np.frombuffer(buffer)
 
 
 def blocks(cells: Sequence[Cell]) -> list[tuple[Block, list[int]]]:

@@ -16,16 +16,12 @@ from mlops_core.serving.rows import Batch
 
 
 class Form(Protocol):
-    def parse(self, data: bytes) -> Any:
-        """The request. Raises Refused where it is none."""
-        ...
-
     def plain(self, data: bytes) -> Any:
-        """The same as JSON would spell it."""
+        """The request as JSON would spell it. Raises Refused where it is none."""
         ...
 
-    def read(self, model: Loaded, request: Any, limit: int) -> Batch:
-        """The request's rows. Raises Refused."""
+    def read(self, model: Loaded, data: bytes, limit: int) -> tuple[Any, Batch]:
+        """The request, and its rows. Raises Refused."""
         ...
 
     def id(self, request: Any) -> str:
@@ -40,19 +36,18 @@ class Form(Protocol):
 class Plain:
     """`{"rows": [...]}`, `{"columns": {...}}` or one row."""
 
-    def parse(self, data: bytes) -> Any:
+    def plain(self, data: bytes) -> Any:
         return parse(data)
 
-    plain = parse
-
-    def read(self, model: Loaded, request: Any, limit: int) -> Batch:
-        return model.reader.body(request, limit)
+    def read(self, model: Loaded, data: bytes, limit: int) -> tuple[Any, Batch]:
+        return None, model.reader.read(data, limit)
 
     def id(self, request: Any) -> str:
         return ""
 
     def write(self, name: str, model: Loaded, id: str, answer: Columns, request: Any) -> bytes:
-        return orjson.dumps({"id": id, "version": model.version, "predictions": model.plain(answer)})
+        head = orjson.dumps({"id": id, "version": model.version})
+        return b'%b,"predictions":%b}' % (head[:-1], model.speller.rows(answer))
 
 
 class Tensors:
@@ -64,10 +59,11 @@ class Tensors:
     def plain(self, data: bytes) -> Any:
         return self.parse(data)
 
-    def read(self, model: Loaded, request: Any, limit: int) -> Batch:
+    def read(self, model: Loaded, data: bytes, limit: int) -> tuple[Any, Batch]:
+        request = self.parse(data)
         batch = protocol_v2.read(model.reader, request, limit)
         protocol_v2.wanted(model, protocol_v2.names(request))
-        return batch
+        return request, batch
 
     def id(self, request: Any) -> str:
         given = request.get("id")
@@ -91,16 +87,14 @@ class Binary(Tensors):
 class Messages:
     """The protocol over gRPC: a ModelInferRequest and its answer."""
 
-    def parse(self, data: bytes) -> Any:
-        return protocol_grpc.parse(data)
-
     def plain(self, data: bytes) -> Any:
-        return protocol_v2.unraw(protocol_grpc.plain(self.parse(data)))
+        return protocol_v2.unraw(protocol_grpc.plain(protocol_grpc.parse(data)))
 
-    def read(self, model: Loaded, request: Any, limit: int) -> Batch:
+    def read(self, model: Loaded, data: bytes, limit: int) -> tuple[Any, Batch]:
+        request = protocol_grpc.parse(data)
         batch = protocol_grpc.read(model.reader, request, limit)
         protocol_v2.wanted(model, [o.name for o in request.outputs])
-        return batch
+        return request, batch
 
     def id(self, request: Any) -> str:
         return checked_id(request.id) if request.id else ""

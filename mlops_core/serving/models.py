@@ -15,6 +15,7 @@ from mlops_core.contracts import Columns, Route, Serving
 from mlops_core.errors import MlopsError, ServingError
 from mlops_core.serving.problems import Refused
 from mlops_core.serving.rows import Reader
+from mlops_core.serving.spelling import Speller
 from mlops_core.serving.sticky import Sticky
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Loaded:
         self.bundle = bundle
         self.reader = Reader(bundle.signature)
         self.classes = bundle.model.classes
+        self.speller = Speller(self.classes)
 
     def predict(self, columns: Columns) -> Columns:
         """The model's answer, all of it finite. Raises ServingError where it is not."""
@@ -52,20 +54,6 @@ class Loaded:
                 f"version {self.version} gave no finite answer for {len(rows)} rows, first row {rows[0]}"
             )
         return answer
-
-    def plain(self, answer: Columns) -> list[dict[str, Any]]:
-        """The answer as one object per row."""
-        values = answer["prediction"].tolist()
-        if "probability" not in answer:
-            return [{"prediction": v} for v in values]
-        shares, classes = answer["probability"].tolist(), self.classes
-        if len(classes) == 2:  # the same, twice as fast
-            a, b = classes
-            return [{"prediction": v, "probability": {a: p, b: q}} for v, (p, q) in zip(values, shares, strict=True)]
-        return [
-            {"prediction": v, "probability": dict(zip(classes, p, strict=True))}
-            for v, p in zip(values, shares, strict=True)
-        ]
 
 
 class Table:

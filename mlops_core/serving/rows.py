@@ -16,7 +16,9 @@ from mlops_core.contracts import Columns, Signature, record
 from mlops_core.errors import did_you_mean
 from mlops_core.serving.blocks import blocks
 from mlops_core.serving.cells import ABSENT, CELLS, kind_of
+from mlops_core.serving.decoding import Decoder
 from mlops_core.serving.problems import Fault, Refused
+from mlops_core.serving.requests import parse
 from mlops_core.serving.tensors import Slot
 
 FORMS = 'send {"rows": [{...}]}, {"columns": {...}} or one row as an object'
@@ -41,7 +43,18 @@ class Reader:
         self.slots = {c.name: Slot(c) for c in signature.inputs}
         self.names = frozenset(self.slots)
         self._blocks = blocks(self.cells)
+        self._decoder = Decoder(self.cells)
         self._pick = _picker([c.name for c in signature.inputs])
+
+    def read(self, data: bytes, limit: int) -> Batch:
+        """The rows of a request in JSON; see `body` for its forms. Raises Refused."""
+        rows = self._decoder.rows(data)
+        if rows and len(rows) <= limit:
+            try:
+                return self._at_once(list(zip(*rows, strict=True)), len(rows), typed=True)
+            except UNFIT:
+                pass  # and read again, to say why
+        return self.body(parse(data), limit)
 
     def body(self, body: Any, limit: int) -> Batch:
         """`{"rows": [{...}, ...]}`, `{"columns": {name: [...], ...}}`, or one row `{name: value, ...}`."""
@@ -120,11 +133,11 @@ class Reader:
         except UNFIT:
             return self._one_by_one(listed, rows, faults)
 
-    def _at_once(self, listed: Sequence[Any], rows: int) -> Batch:
+    def _at_once(self, listed: Sequence[Any], rows: int, typed: bool = False) -> Batch:
         columns: dict[str, Any] = {}
         unseen = 0
         for block, places in self._blocks:
-            found, new = block.read([listed[i] for i in places])
+            found, new = block.read([listed[i] for i in places], typed)
             columns.update(found)
             unseen += new
         return Batch(columns=columns, rows=rows, unseen=unseen)

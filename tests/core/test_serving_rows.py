@@ -1,17 +1,24 @@
-"""Reading in blocks gives what reading column by column gives, and says the same of what is wrong."""
+"""Reading in blocks, or straight from the JSON, gives what reading column by column gives, and says the same of what
+is wrong."""
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from mlops_core.contracts import Column, Signature
 from mlops_core.serving.cells import ABSENT, CELLS
+from mlops_core.serving.decoding import Decoder
 from mlops_core.serving.problems import Refused
-from mlops_core.serving.rows import Reader
+from mlops_core.serving.requests import parse
+from mlops_core.serving.rows import Batch, Reader
 
 INPUTS = (
     Column(name="age", kind="number", dtype="int64"),
@@ -75,15 +82,24 @@ def plainly(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], list[Any]]:
     return columns, sorted(faults, key=lambda f: f[0])
 
 
+def parsed(data: bytes) -> Batch:
+    return READER.body(parse(data), 100)
+
+
+def straight(data: bytes) -> Batch:
+    return READER.read(data, 100)
+
+
+@pytest.mark.parametrize("read", [parsed, straight])
 @pytest.mark.parametrize("harm", [0.0, 0.02, 0.3])
-def test_blocks_read_as_columns_do(harm: float) -> None:
+def test_blocks_read_as_columns_do(harm: float, read: Callable[[bytes], Batch]) -> None:
     dice = random.Random(harm)
     good = bad = 0
     for _ in range(150):
         rows = drawn(dice, harm)
         columns, faults = plainly(rows)
         try:
-            found = READER.body({"rows": rows}, 100)
+            found = read(json.dumps({"rows": rows}).encode())
         except Refused as refused:
             assert refused.faults == faults and faults
             bad += 1
@@ -95,6 +111,82 @@ def test_blocks_read_as_columns_do(harm: float) -> None:
         known = {"home": ("rent", "own", None, ABSENT), "grade": (1, "1", "2", None, ABSENT)}
         assert found.unseen == sum(row.get(n, ABSENT) not in values for n, values in known.items() for row in rows)
     assert good > 0 if harm < 0.3 else bad > 100
+
+
+def outcome(read: Callable[[bytes], Batch], data: bytes) -> Any:
+    try:
+        found = read(data)
+    except Refused as refused:
+        return refused.body()
+    return found.rows, found.unseen, {name: (v.dtype, repr(v.tolist())) for name, v in found.columns.items()}
+
+
+ROW = {name: values[0] for name, values in GOOD.items()}
+TEXT = json.dumps({"rows": [ROW, ROW]})
+
+
+def with_note(note: bytes) -> bytes:
+    return TEXT.encode().replace(b'"note": ""', b'"note": ' + note)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(TEXT)), st.binary(max_size=3), st.integers(0, 4)), max_size=3))
+@settings(max_examples=1500, deadline=None)
+@example([])
+def test_straight_from_any_bytes_as_from_what_they_parse_to(changes: list[tuple[int, bytes, int]]) -> None:
+    data = TEXT.encode()
+    for at, put, cut in changes:
+        data = data[:at] + put + data[at + cut :]
+    assert outcome(straight, data) == outcome(parsed, data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_note(rb'"\ud800"'),
+        with_note(rb'"\ud83d\ude00\u0000"'),
+        with_note(b'"\x00"'),
+        with_note(b'"a\tb"'),
+        with_note(b'"\xff\xfe"'),
+        with_note(b'"\xed\xa0\x80"'),
+        with_note(b'"a", "note": "b"'),
+        with_note(b'"a", "not\\u0065": "b"'),
+        with_note(b"NaN"),
+        TEXT.replace("1000", "1e999").encode(),
+        TEXT.replace("1000", "1" + 400 * "0").encode(),
+        TEXT.replace("1000", "1e-999").encode(),
+        TEXT.replace("1000", "-0").encode(),
+        TEXT.replace("1000", "0.1e1").encode(),
+        TEXT.replace("1000", "01").encode(),
+        TEXT.replace("30", "4611686018427387905").encode(),
+        TEXT.replace('"grade": 1', '"grade": 9223372036854775807').encode(),
+        TEXT.replace('"grade": 1', '"grade": 18446744073709551615').encode(),
+        TEXT.replace('"grade": 1', '"grade": 18446744073709551616').encode(),
+        TEXT.replace("30", "9007199254740993").encode(),
+        b"\xef\xbb\xbf" + TEXT.encode(),
+        TEXT.encode() + b" x",
+        TEXT.encode() + b" \n",
+        b'{"rows": [' + b"[" * 5000 + b"]" * 5000 + b"]}",
+        b'{"rows": []}',
+        b'{"rows": null}',
+        TEXT.replace("]}", '], "rows": []}').encode(),
+        json.dumps({"rows": [ROW] * 101}).encode(),
+        json.dumps({"columns": {name: [value] for name, value in ROW.items()}}).encode(),
+        json.dumps(ROW).encode(),
+        b"",
+    ],
+)
+def test_straight_from_odd_bytes(data: bytes) -> None:
+    assert outcome(straight, data) == outcome(parsed, data)
+
+
+@pytest.mark.parametrize("name", ['say "x"', "back\\slash", "rows", "class", "ä", "a b", "column0", "__init__"])
+def test_columns_of_any_name(name: str) -> None:
+    reader = Reader(
+        Signature(inputs=(Column(name=name, kind="number", dtype="float64"),), task="regression", target="y")
+    )
+    for rows in ([{name: 1}, {}], [{name: 1, "other": 2}], [{name: True}]):
+        data = json.dumps({"rows": rows}).encode()
+        assert outcome(lambda d: reader.read(d, 9), data) == outcome(lambda d: reader.body(parse(d), 9), data)
 
 
 def arrays(**more: Any) -> dict[str, Any]:
@@ -135,3 +227,11 @@ def test_arrays_that_do_not_fit(wrong: dict[str, Any], fault: Any) -> None:
     with pytest.raises(Refused) as caught:
         READER.columns(arrays(**wrong), 10)
     assert caught.value.faults[0] == fault
+
+
+def test_rows_are_decoded_into_their_types() -> None:
+    decoder = Decoder([CELLS[c.kind](c) for c in INPUTS[:4]])
+    row = {"married": True, "income": 1000, "home": "rent"}
+    assert decoder.rows(json.dumps({"rows": [row]}).encode()) == [(None, "rent", 1000.0, True)]
+    assert decoder.rows(json.dumps({"rows": [row | {"other": 1}]}).encode()) is None
+    assert decoder.rows(json.dumps({"rows": [{"married": True}]}).encode()) is None
