@@ -169,6 +169,12 @@ def test_all_kinds_of_dimensions_are_searched_and_the_best_is_found(objectives, 
     assert len(said) == 12
 
 
+def test_ray_starts_no_process_that_nobody_needs_here(objectives):
+    ours = psutil.Process().children(recursive=True)
+    files = {Path(word).name for process in ours for word in process.cmdline()[:3]}
+    assert "raylet" in files and not files & {"monitor.py", "log_monitor.py", "dashboard.py"}
+
+
 def test_asha_stops_what_falls_behind_and_the_process_goes_on(objectives, tmp_path):
     tuned, _ = search(objectives.steps, ONE, tmp_path, sampler="grid", grace=2, reduction=2, concurrency=1)
     states = {t.params["x"]: t.state for t in tuned.trials}
