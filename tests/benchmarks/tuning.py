@@ -63,7 +63,8 @@ def main() -> None:
             print("  (bare Ray and one process that has imported torch, Lightning and Tune)", flush=True)
             (Path(name) / "resumed").mkdir()
             fresh, resumed, twice = of_a_resumed(Path(name) / "resumed")
-            print(f"  a fresh search {fresh:.1f} s, after kill -9 in its middle {resumed:.1f} s; done twice: {twice}")
+            print(f"  first result of a fresh search {fresh:.1f} s, next of one killed -9 in its middle {resumed:.1f} s")
+            print(f"  trials done twice: {twice}")
 
 
 def compare(what: str, trials: Trials, folder: Path, repeats: int, without: tuple[str, ...] = ()) -> dict[str, Taken]:
