@@ -63,7 +63,7 @@ def main() -> None:
             print("  (bare Ray and one process that has imported torch, Lightning and Tune)", flush=True)
             (Path(name) / "resumed").mkdir()
             fresh, resumed, twice = of_a_resumed(Path(name) / "resumed")
-            print(f"  first result of a fresh search {fresh:.1f} s, next of one killed -9 in its middle {resumed:.1f} s")
+            print(f"  first result of a fresh search {fresh:.1f} s, next of one that was killed {resumed:.1f} s")
             print(f"  trials done twice: {twice}")
 
 
