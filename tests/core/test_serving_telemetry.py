@@ -107,8 +107,9 @@ def _asked(prometheus: httpx.Client, query: str, wanted: float | None = None) ->
     end = time.monotonic() + 20
     while time.monotonic() < end:
         try:
-            found = prometheus.get("/query", params={"query": query}).json()["data"]["result"]
-        except (httpx.HTTPError, KeyError):  # it is still starting
+            answer = prometheus.get("/query", params={"query": query}).raise_for_status()
+            found = answer.json()["data"]["result"]
+        except httpx.HTTPError:  # it is still starting, and says 503 for a while
             found = []
         if found and (wanted is None or float(found[0]["value"][1]) == wanted):
             return True

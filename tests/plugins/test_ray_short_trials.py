@@ -27,13 +27,21 @@ def test_short_trials_run_in_every_process_and_none_is_started_in_vain(
     )
     (tmp_path / "short_ones.py").write_text(
         "import os, pathlib, time\n"
+        "def wait(found):\n"
+        "    until = time.monotonic() + 60\n"
+        "    while not found() and time.monotonic() < until:\n"
+        "        time.sleep(0.05)\n"
         "def short(params, out, report, resources=None):\n"
         "    if params['x'] == 2 and not (out / 'tried').exists():\n"
         "        (out / 'tried').touch()\n"
         "        raise RuntimeError('once')\n"
         "    time.sleep(0.1)\n"
-        f"    while params['x'] > 30 and len(list(pathlib.Path({str(up)!r}).iterdir())) < 2:\n"
-        "        time.sleep(0.05)\n"
+        "    if params['x'] in (16, 17):\n"
+        f"        wait(lambda: list(pathlib.Path({str(tmp_path)!r}).glob('trials/*/again')))\n"
+        "    if params['x'] in (31, 32):\n"
+        f"        wait(lambda: len(list(pathlib.Path({str(up)!r}).iterdir())) == 3)\n"
+        "    if params['x'] == 2:\n"
+        "        (out / 'again').touch()\n"
         "    (out / 'pid').write_text(str(os.getpid()))\n"
         "    return {'auroc': params['x'] / 100}\n"
     )
