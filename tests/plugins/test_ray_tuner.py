@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
@@ -112,6 +113,7 @@ def broken(params, out, report, resources=None):
     raise ValueError("no convergence")
 
 def blind(params, out, report, resources=None):
+    (out / "reported").write_text(str(time.monotonic()))
     report(1, {"accuracy": 0.5})
     time.sleep(60)
 
@@ -170,8 +172,10 @@ def test_all_kinds_of_dimensions_are_searched_and_the_best_is_found(objectives, 
 
 
 def test_ray_starts_no_process_that_nobody_needs_here(objectives):
-    ours = psutil.Process().children(recursive=True)
-    files = {Path(word).name for process in ours for word in process.cmdline()[:3]}
+    files = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it is ending
+            files |= {Path(word).name for word in process.cmdline()[:3]}
     assert "raylet" in files and not files & {"monitor.py", "log_monitor.py", "dashboard.py"}
 
 
@@ -206,10 +210,10 @@ def test_when_all_fail_the_first_reason_is_told(objectives, tmp_path):
 
 
 def test_a_metric_that_is_never_reported_ends_the_search_at_once(objectives, tmp_path):
-    began = time.monotonic()
     with pytest.raises(TrainingError, match=r"metric 'auroc' is not among the scores.*it reports accuracy"):
         search(objectives.blind, ONE, tmp_path)
-    assert time.monotonic() - began < 20
+    first = min(float(f.read_text()) for f in tmp_path.glob("trials/*/reported"))
+    assert time.monotonic() - first < 15
 
 
 def test_the_time_budget_ends_the_search_with_what_there_is(objectives, tmp_path):

@@ -182,11 +182,22 @@ def ready(contestant: Contestant, rows: tuple[int, ...]) -> Contestant:
     return contestant
 
 
-def bare_ray(folder: Path, workers: int, counts: tuple[int, ...], ingress: str, name: str) -> Contestant:
+def bare_ray(
+    folder: Path, workers: int, counts: tuple[int, ...], ingress: str, name: str, answer: str = "numbers"
+) -> Contestant:
+    """`answer`: see with_ray.py."""
     (port,) = free_ports(1)
-    words = [str(HERE / "with_ray.py"), str(port), str(folder.parent / "model.onnx"), str(workers), ingress]
+    words = [str(HERE / "with_ray.py"), str(port), str(folder.parent / "model.onnx"), str(workers), ingress, answer]
     process = started(name, [sys.executable, *words], folder, port)
-    return Contestant(name, port, "/", process.pid, bodies(counts), stop=lambda: ended(process))
+    found = Contestant(name, port, "/", process.pid, bodies(counts), stop=lambda: ended(process))
+    if answer == "named":
+        found.read = by_name
+    return found
+
+
+def by_name(answer: Any) -> list[list[float]]:
+    """The probabilities of an answer in our form."""
+    return [[p["probability"][c] for c in network.CLASSES] for p in answer["predictions"]]
 
 
 def peer(name: str, cache: Path, folder: Path, workers: int, counts: tuple[int, ...]) -> Contestant:

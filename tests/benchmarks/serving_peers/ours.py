@@ -11,7 +11,7 @@ from mlops_core.bundle import open_bundle, seal
 from mlops_core.contracts import Choice, Column, Route, Serving, Signature
 from mlops_core.features import Encoder, ModelFile, NumberFeature, load_onnx, save_onnx
 from serving_peers import network
-from serving_peers.contestants import Contestant, bodies
+from serving_peers.contestants import Contestant, bodies, by_name
 
 NAME = "bench"
 COLUMNS = tuple(Column(name=n, kind="number", dtype="float64", nullable=False) for n in network.NAMES)
@@ -78,14 +78,10 @@ def endpoint(kind: str, folder: Path, workers: int, counts: tuple[int, ...]) -> 
         "/predict",
         found.pid,
         bodies(counts),
-        probabilities,
+        by_name,
         headers,
         lambda: (made.stop(NAME, folder / "serve"), None)[1],
     )
-
-
-def probabilities(answer: Any) -> list[list[float]]:
-    return [[p["probability"][c] for c in network.CLASSES] for p in answer["predictions"]]
 
 
 def logged_ids(folder: Path) -> dict[str, int]:
