@@ -112,7 +112,12 @@ class App:
                     guest.close()  # what it was asked and has not answered, the stable version answers
 
     def close(self) -> None:
-        """Ends the threads and guests; what is queued for the prediction log is written first."""
+        """Ends the threads and guests; what is queued for the prediction log is written first. Waits for a change
+        that is under way, whose guests are to end too."""
+        with self._applying:
+            self._close()
+
+    def _close(self) -> None:
         self._pool.shutdown(wait=True)
         for guest in self._table.guests.values():
             guest.close()

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Door:
     def __init__(self) -> None:
         self.app: Any = None
         self.rpc: Any = None
+        self.leave: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -38,6 +39,7 @@ class Door:
     async def _live(self, receive: Any, send: Any) -> None:
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
+        self.leave()
         if self.rpc is not None:
             await self.rpc.stop(DRAIN_SECONDS)
         if self.app is not None:
@@ -64,6 +66,7 @@ class Front:
         self._seen: tuple[int, int] | None = None
         self._scales = False
         self._following: asyncio.Task[None] | None = None
+        self._left = False
 
     async def reconfigure(self, _: Any) -> None:
         """Serve calls this before the first request, and whenever it has scaled."""
@@ -82,6 +85,14 @@ class Front:
             await DOOR.rpc.start(process["host"], process["grpc_port"], tls_files(process), shared=True)
         self._tell(desired["generation"])
         self._following = asyncio.get_running_loop().create_task(self._follow())
+        DOOR.leave = self._leave
+
+    def _leave(self) -> None:
+        """Nobody asks it any more: the host neither waits for it nor hears from it."""
+        self._left = True
+        if self._following is not None:
+            self._following.cancel()
+        _told(self.state).unlink(missing_ok=True)
 
     async def _follow(self) -> None:
         looked = 0.0
@@ -110,9 +121,15 @@ class Front:
             self._tell(generation)
 
     def _tell(self, generation: int, error: str = "") -> None:
+        if self._left:
+            return
         with contextlib.suppress(OSError):
-            told = {"pid": os.getpid(), "generation": generation, "error": error}
-            write_state(self.state / "replicas" / f"{os.getpid()}.json", told)
+            write_state(_told(self.state), {"pid": os.getpid(), "generation": generation, "error": error})
+
+
+def _told(state: Path) -> Path:
+    """What this replica tells the host."""
+    return state / "replicas" / f"{os.getpid()}.json"
 
 
 def living(state: Path) -> list[dict[str, Any]]:
