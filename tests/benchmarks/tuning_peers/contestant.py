@@ -84,6 +84,7 @@ CONTESTANTS: dict[str, Any] = {
     "ray tune, Tuner(fn)": lambda t, f: ray_tune(t, f, lean=False),
     "ours, tuner: grid, 2 workers": grid,
     "ours, tuner: ray": lambda t, f: ours(t, f, sampler="grid"),
+    "ours, one trial at a time": lambda t, f: ours(t, f, sampler="grid", concurrency=1),
 }
 
 if __name__ == "__main__":
