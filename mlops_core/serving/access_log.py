@@ -15,6 +15,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,10 @@ from typing import Any
 
 import orjson
 
+from mlops_core.contracts import Route
 from mlops_core.segments import is_at
+from mlops_core.serving.door import shown
+from mlops_core.serving.requests import Headers, Scope
 from mlops_core.serving.state import hold
 
 EVERY = 0.2
@@ -95,6 +99,15 @@ class AccessLog:
         for newer, older in reversed(list(pairwise(names))):
             if newer.exists():
                 newer.replace(older)
+
+
+def line(scope: Scope, headers: Headers, route: Route | None, status: int, seconds: float, size: int) -> dict[str, Any]:
+    """What is kept of a request: `headers` are those of its answer, `route` is who answered, `size` the answer's."""
+    found: dict[str, Any] = {"time": round(time.time(), 6), "id": dict(headers).get(b"x-request-id", b"").decode()}
+    found |= {"method": scope["method"], "path": scope["path"][:PATH], "status": status}
+    found |= {"version": route.version, "arm": route.arm} if route else {"version": None, "arm": ""}
+    found |= {"seconds": round(seconds, 6), "bytes": size}
+    return found | {"key": "" if status == 401 else shown(scope["headers"])}
 
 
 @contextlib.contextmanager

@@ -29,8 +29,8 @@ import orjson
 
 from mlops_core.contracts import Serving
 from mlops_core.privacy import personal, trace
-from mlops_core.serving import exposition, forms, openapi, pages, protocol_v2, requests
-from mlops_core.serving.access_log import PATH, AccessLog
+from mlops_core.serving import access_log, exposition, forms, openapi, pages, protocol_v2, requests
+from mlops_core.serving.access_log import AccessLog
 from mlops_core.serving.dispatch import ROUTE, Dispatch, batching
 from mlops_core.serving.door import ADMIN, Door, scope_of, shown
 from mlops_core.serving.guests import Guest
@@ -115,17 +115,14 @@ class App:
         """Ends the threads and guests; what is queued for the prediction log is written first. Waits for a change
         that is under way, whose guests are to end too."""
         with self._applying:
-            self._close()
-
-    def _close(self) -> None:
-        self._pool.shutdown(wait=True)
-        for guest in self._table.guests.values():
-            guest.close()
-        self._dispatch.log.close()
-        self._labels.close()
-        self._telemetry.close()
-        if self._accesses is not None:
-            self._accesses.close()
+            self._pool.shutdown(wait=True)
+            for guest in self._table.guests.values():
+                guest.close()
+            self._dispatch.log.close()
+            self._labels.close()
+            self._telemetry.close()
+            if self._accesses is not None:
+                self._accesses.close()
 
     def shared_by(self, replicas: int) -> None:
         """How many processes share out the rates of the keys, where that is not as declared: Serve scales."""
@@ -240,7 +237,8 @@ class App:
         if kind is HTML:
             headers += pages.SAFE
         if self._accesses is not None:
-            self._note(self._accesses, scope, headers, status, time.perf_counter() - began, len(body))
+            taken = time.perf_counter() - began
+            self._accesses.add(access_log.line(scope, headers, ROUTE.get(), status, taken, len(body)))
         headers += [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
@@ -296,14 +294,6 @@ class App:
         signature, limit, by = table.first.bundle.signature, table.serving.max_rows, shown(scope["headers"])
         loop = asyncio.get_running_loop()
         return 200, JSON, await loop.run_in_executor(self._pool, self._labels.take, data, signature, limit, by)
-
-    def _note(self, to: AccessLog, scope: Scope, headers: Headers, status: int, seconds: float, size: int) -> None:
-        route = ROUTE.get()
-        line: dict[str, Any] = {"time": round(time.time(), 6), "id": dict(headers).get(b"x-request-id", b"").decode()}
-        line |= {"method": scope["method"], "path": scope["path"][:PATH], "status": status}
-        line |= {"version": route.version, "arm": route.arm} if route else {"version": None, "arm": ""}
-        line |= {"seconds": round(seconds, 6), "bytes": size}
-        to.add(line | {"key": "" if status == 401 else shown(scope["headers"])})
 
     def _ready(self, extra: dict[str, Any]) -> Reply:
         return 503 if self.draining else 200, JSON, orjson.dumps(extra | {"ready": not self.draining})

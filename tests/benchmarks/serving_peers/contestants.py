@@ -33,6 +33,11 @@ PEERS = {
 }
 
 
+def by_place(answer: Any) -> Any:
+    """The probabilities of an answer that is the network's array."""
+    return answer["probability"]
+
+
 class Absent(Exception):
     """A contestant that cannot take part, and why."""
 
@@ -46,7 +51,7 @@ class Contestant:
     path: str
     root: int
     bodies: Mapping[int, bytes]
-    read: Callable[[Any], Any] = lambda answer: answer["probability"]
+    read: Callable[[Any], Any] = by_place
     headers: Mapping[str, str] = field(default_factory=dict)
     stop: Callable[[], None] = lambda: None
 
@@ -189,10 +194,8 @@ def bare_ray(
     (port,) = free_ports(1)
     words = [str(HERE / "with_ray.py"), str(port), str(folder.parent / "model.onnx"), str(workers), ingress, answer]
     process = started(name, [sys.executable, *words], folder, port)
-    found = Contestant(name, port, "/", process.pid, bodies(counts), stop=lambda: ended(process))
-    if answer == "named":
-        found.read = by_name
-    return found
+    read = by_name if answer == "named" else by_place
+    return Contestant(name, port, "/", process.pid, bodies(counts), read, stop=lambda: ended(process))
 
 
 def by_name(answer: Any) -> list[list[float]]:
@@ -208,7 +211,7 @@ def peer(name: str, cache: Path, folder: Path, workers: int, counts: tuple[int, 
     port, env = ports[0], {"BENCH_MODEL": model, "BENCH_WORKERS": str(workers)}
     folder.mkdir(parents=True, exist_ok=True)
     path, sent = "/predict", bodies(counts)
-    read: Callable[[Any], Any] = lambda answer: answer["probability"]  # noqa: E731
+    read: Callable[[Any], Any] = by_place
     if name == "litserve":
         command = [str(bin / "python"), str(HERE / "with_litserve.py"), str(port), model, str(workers)]
     elif name == "bentoml":
